@@ -1,0 +1,1 @@
+"""The service: supervisor tree, scheduler, connector actors, sync jobs, bulk sink."""
