@@ -1,8 +1,127 @@
-"""The `callboard` command."""
+"""The `callboard` command: the tree of commands, and the one place where whatever goes wrong becomes a line and an exit code.
+
+`callboard --help` must be cheap, so commands are named here with their one-line help and imported when they are run.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
-def main() -> None:
+import click
+
+from .exits import MEANINGS, Exit
+from .failures import explain
+from .groups import Entry, LazyGroup, Section
+
+_EPILOG = "\n".join(
+    [
+        "\b",
+        "Start here:",
+        "  callboard demo                     see it work, on this machine, with nothing installed",
+        "  callboard demo ~/notes             the same with a folder of yours",
+        "",
+        "\b",
+        "Exit codes:",
+        *(f"  {code.value:>3}  {meaning.replace('`', '')}" for code, meaning in MEANINGS.items()),
+    ]
+)
+
+SECTIONS = (
+    Section(
+        "Try it",
+        {
+            "demo": Entry("demo:demo", "Sync a folder into the built-in node, and search it."),
+            "node": Entry("node:node", "Run the built-in node, a small Elasticsearch for this machine."),
+        },
+    ),
+    Section(
+        "Move and find documents",
+        {
+            "sync": Entry("sync:sync", "Make an index equal to a source, once."),
+            "search": Entry("search:search", "Search an index and show where the words stand."),
+        },
+    ),
+)
+
+
+def _show_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(version_line())
+        context.exit(Exit.DONE)
+
+
+def version_line() -> str:
+    """Our version, and the version of the Connector Protocol that we speak."""
+    from .. import __version__
+    from ..protocol.versions import PROTOCOL_VERSION
+
+    return f"callboard {__version__} (Connector Protocol {PROTOCOL_VERSION})"
+
+
+@click.group(
+    cls=LazyGroup,
+    sections=SECTIONS,
+    package=__package__,
+    epilog=_EPILOG,
+    no_args_is_help=False,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+@click.option(
+    "-v",
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Print the version and the protocol's version.",
+)
+@click.option("--debug", is_flag=True, help="Show the traceback when something goes wrong.")
+@click.pass_context
+def callboard(context: click.Context, debug: bool) -> None:
+    """Move documents from where people keep them into Elasticsearch, and keep them there in step.
+
+    A *source* is a system that documents come from (a folder, a database, a wiki ...); a *sync* makes an index equal to it.
+    """
+    if debug:
+        context.find_root().meta["callboard.debug"] = True
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; whatever goes wrong is printed to standard error."""
+    debug = "--debug" in arguments or bool(os.environ.get("CALLBOARD_DEBUG"))
+    try:
+        code: Any = callboard.main(list(arguments), prog_name="callboard", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else Exit.DONE
+    except click.Abort:
+        click.echo("Stopped; nothing was done.", err=True)
+        return Exit.FAILED
+    except click.ClickException as problem:
+        problem.show()
+        return problem.exit_code
+    except BrokenPipeError:
+        # The reader went away (`callboard search ... | head`): not an error, and nothing can be said to it. What is still
+        # buffered goes nowhere, so that the interpreter does not complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.DONE
+    except (Exception, KeyboardInterrupt) as problem:  # noqa: BLE001  here a command ends, and says why
+        if debug:
+            import traceback
+
+            traceback.print_exception(problem)
+        explanation = explain(problem)
+        click.secho(f"Error: {explanation.message}", err=True, fg="red" if sys.stderr.isatty() else None)
+        if explanation.hint:
+            click.echo(f"       {explanation.hint}", err=True)
+        return explanation.code
+
+
+def main() -> NoReturn:
     """Run the command line and exit the process with its code."""
-    raise SystemExit("callboard: no commands yet")
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,133 @@
+"""Where a command works: an Elasticsearch, a running node, or the built-in node inside this process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import click
+
+from .exits import Exit
+from .failures import CommandFailed
+from .options import DEFAULT_URL, read_secret_file
+
+if TYPE_CHECKING:
+    from ..protocol.store import Store
+
+
+@attrs.frozen
+class Destination:
+    """A server to talk to, or a data folder to open; exactly one of the two."""
+
+    url: str | None
+    embedded: Path | None = None
+    api_key: str | None = attrs.field(default=None, repr=False)
+    username: str | None = None
+    password: str | None = attrs.field(default=None, repr=False)
+    ca_certs: Path | None = None
+    verify_certs: bool = True
+
+    @classmethod
+    def chosen(
+        cls,
+        url: str | None,
+        embedded: Path | None,
+        api_key_file: Path | None,
+        user: str | None,
+        ca_certs: Path | None,
+        insecure: bool,
+    ) -> Destination:
+        """What the options of `options.destination_options` and the environment mean together.
+
+        Asks for a password if a user is named and nothing else gives one. Raises `CommandFailed` for options that
+        contradict each other or name files that cannot be read.
+        """
+        if embedded is not None:
+            given_url = url if not os.environ.get("CALLBOARD_URL") else None
+            if given_url or api_key_file or user:
+                raise click.UsageError("--embedded works without a server: leave out --to, --api-key-file and --user.")
+            return cls(url=None, embedded=embedded.expanduser().absolute())
+        if api_key_file and user:
+            raise click.UsageError("Give an API key or a user, not both.")
+        api_key = read_secret_file(api_key_file, "API key") if api_key_file else None
+        if api_key is None and user is None:
+            api_key = os.environ.get("CALLBOARD_API_KEY") or None
+        password = _password(user) if user else None
+        if ca_certs is not None and not ca_certs.is_file():
+            raise CommandFailed(f"The certificate file {str(ca_certs)!r} does not exist.", code=Exit.NOT_FOUND)
+        return cls(
+            url=_checked(url or DEFAULT_URL),
+            api_key=api_key,
+            username=user,
+            password=password,
+            ca_certs=ca_certs,
+            verify_certs=not insecure,
+        )
+
+    @property
+    def title(self) -> str:
+        return self.url or f"the built-in node on {self.embedded}"
+
+
+def _password(user: str) -> str:
+    password = os.environ.get("CALLBOARD_PASSWORD")
+    if password is not None:
+        return password
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"No password for {user!r}: set CALLBOARD_PASSWORD, or run this in a terminal to be asked.")
+    answer: str = click.prompt(f"Password of {user}", hide_input=True, err=True)
+    return answer
+
+
+def _checked(url: str) -> str:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise click.UsageError(f"{url!r} is not a URL of a server; write it like https://search.example.org:9200")
+    if parts.username or parts.password:
+        # A command line is visible to every user of the machine.
+        raise click.UsageError("Leave user and password out of the URL; use --user or --api-key-file.")
+    return url
+
+
+@asynccontextmanager
+async def open_destination(destination: Destination, *, create: bool = False) -> AsyncIterator[Store]:
+    """Open the store of a destination, for as long as the block runs.
+
+    With `create`, an embedded data folder that does not exist is made; otherwise it is an error, so that reading never
+    leaves an empty folder behind. Raises `CommandFailed` or a `StoreError` that says what to do.
+    """
+    from ..protocol.store import Target, open_store
+
+    async with AsyncExitStack() as stack:
+        if destination.embedded is not None:
+            if not create and not destination.embedded.is_dir():
+                raise CommandFailed(
+                    f"There is no data folder {str(destination.embedded)!r}.",
+                    hint="Sync something into it first: callboard sync ... --embedded DIR",
+                    code=Exit.NOT_FOUND,
+                )
+            from .embedding import open_embedded_node
+
+            app = await stack.enter_async_context(open_embedded_node(destination.embedded))
+            target = Target(embedded=app)
+        else:
+            target = Target(
+                url=destination.url,
+                api_key=destination.api_key,
+                username=destination.username,
+                password=destination.password,
+                ca_certs=str(destination.ca_certs) if destination.ca_certs else None,
+                verify_certs=destination.verify_certs,
+            )
+        yield await stack.enter_async_context(open_store(target))
