@@ -79,7 +79,9 @@ def _password(user: str) -> str:
     if password is not None:
         return password
     if not sys.stdin.isatty():
-        raise click.UsageError(f"No password for {user!r}: set CALLBOARD_PASSWORD, or run this in a terminal to be asked.")
+        raise click.UsageError(
+            f"No password for {user!r}: set CALLBOARD_PASSWORD, or run this in a terminal to be asked."
+        )
     answer: str = click.prompt(f"Password of {user}", hide_input=True, err=True)
     return answer
 

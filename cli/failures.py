@@ -95,17 +95,23 @@ def _of_our_layers(error: BaseException) -> Explanation | None:
         return Explanation(text, "Try again in a while.", Exit.UNREACHABLE)
     if is_a(sources, "SourceError"):
         return Explanation(text, "", Exit.FAILED)
-    if is_a(store, "Unreachable", "NotElasticsearch"):
+    if is_a(store, "Unreachable", "NotElasticsearch", "UntrustedCertificate", "Unavailable", "TooManyRequests"):
         return Explanation(text, "", Exit.UNREACHABLE)
-    if is_a(store, "CredentialsRefused", "Forbidden"):
+    if is_a(store, "Unauthorised"):
+        return Explanation(text, "Give credentials with --user or --api-key-file.", Exit.REFUSED)
+    if is_a(store, "Forbidden"):
         return Explanation(text, "", Exit.REFUSED)
+    if is_a(store, "InvalidTarget"):
+        return Explanation(text, "", Exit.USAGE)
     if is_a(store, "NotFound"):
         return Explanation(text, "", Exit.NOT_FOUND)
     if is_a(store, "StoreError"):
         return Explanation(text, "", Exit.FAILED)
-    if is_a("protocol", "InvalidConfiguration", "InvalidCron"):
+    if is_a("protocol.configuration", "InvalidConfiguration") or is_a("protocol.cron", "InvalidCron"):
         return Explanation(text, "", Exit.USAGE)
-    if is_a("protocol", "TransitionRefused"):
+    if is_a("protocol.indices", "InvalidIndexName"):
+        return Explanation(text, "", Exit.USAGE)
+    if is_a("protocol.jobs", "TransitionRefused") or is_a("protocol.connectors", "TransitionRefused"):
         return Explanation(text, "", Exit.FAILED)
     return None
 

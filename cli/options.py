@@ -45,7 +45,9 @@ def destination_options(command: CommandT) -> CommandT:
     """Where a command works, given to it as the keyword arguments that `destination.Destination.chosen` takes."""
     for option in reversed(
         [
-            click.option("--to", "url", metavar="URL", envvar="CALLBOARD_URL", help=f"Elasticsearch or node. [{DEFAULT_URL}]"),
+            click.option(
+                "--to", "url", metavar="URL", envvar="CALLBOARD_URL", help=f"Elasticsearch or node. [{DEFAULT_URL}]"
+            ),
             click.option(
                 "--embedded",
                 metavar="DIR",
@@ -88,7 +90,9 @@ def read_secret_file(path: Path, what: str) -> str:
     except IsADirectoryError:
         raise CommandFailed(f"{str(path)!r} is a folder, not a file with the {what}.", code=Exit.USAGE) from None
     except OSError as error:
-        raise CommandFailed(f"The {what} file {str(path)!r} cannot be read: {error.strerror}.", code=Exit.LOCAL) from None
+        raise CommandFailed(
+            f"The {what} file {str(path)!r} cannot be read: {error.strerror}.", code=Exit.LOCAL
+        ) from None
     if not text:
         raise CommandFailed(f"The {what} file {str(path)!r} is empty.", code=Exit.USAGE)
     return text.splitlines()[0].strip()

@@ -1,0 +1,78 @@
+"""`callboard node`: the built-in node as a server of its own."""
+
+from __future__ import annotations
+
+import errno
+import signal
+from pathlib import Path
+
+import click
+
+from .exits import Exit
+from .failures import CommandFailed
+from .options import Command
+from .terminal import note
+
+
+@click.command(cls=Command)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=9200, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 takes any free one."
+)
+@click.option(
+    "--data",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Keep everything in this folder. Without it nothing is kept when the node stops.",
+)
+def node(host: str, port: int, data: Path | None) -> None:
+    """Run the built-in node, a small Elasticsearch for this machine.
+
+    Prints one line with its URL when it is ready, and runs until Ctrl-C. It is made for development, demonstrations and tests: it
+    speaks the part of Elasticsearch's interface that Callboard and its users need, answers 501 to the rest, and has no
+    users and no passwords. Keep it on the loopback address.
+    """
+    from .running import run_async
+
+    run_async(_serve, host, port, data.expanduser().absolute() if data else None)
+
+
+async def _serve(host: str, port: int, data: Path | None) -> None:
+    import trio
+
+    from ..node import open_node
+    from .embedding import data_folder, read_attachment
+
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with data_folder(data) as keep:
+            try:
+                async with open_node(data, host=host, port=port, attachment_reader=read_attachment) as running:
+                    keep()
+                    kept = f"keeps its data in {data}" if data else "keeps nothing"
+                    click.echo(f"Callboard node is ready at {running.url} and {kept}. Ctrl-C stops it.")
+                    async for _ in signals:
+                        note("Stopping ...")
+                        break
+            except OSError as error:
+                raise _cannot_listen(error, host, port) from error
+
+
+def _cannot_listen(error: OSError, host: str, port: int) -> BaseException:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return CommandFailed(
+                f"Port {port} on {host} is in use by another program.",
+                hint="Choose another with --port, or take any free one with --port 0.",
+                code=Exit.LOCAL,
+            )
+        case errno.EADDRNOTAVAIL:
+            return CommandFailed(
+                f"This machine has no address {host}.",
+                hint="Use --host 127.0.0.1 for this machine only.",
+                code=Exit.LOCAL,
+            )
+        case errno.EACCES if error.filename is None:
+            return CommandFailed(
+                f"Port {port} is reserved for the administrator.", hint="Choose one above 1023.", code=Exit.LOCAL
+            )
+    return error
