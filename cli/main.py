@@ -84,7 +84,7 @@ def version_line() -> str:
 def callboard(context: click.Context, debug: bool) -> None:
     """Move documents from where people keep them into Elasticsearch, and keep them there in step.
 
-    A *source* is a system that documents come from (a folder, a database, a wiki ...); a *sync* makes an index equal to it.
+    A source is a system that documents come from (a folder, a database, a wiki ...); a sync makes an index equal to it.
     """
     if debug:
         context.find_root().meta["callboard.debug"] = True

@@ -43,18 +43,17 @@ async def _serve(host: str, port: int, data: Path | None) -> None:
     from ..node import open_node
     from .embedding import data_folder, read_attachment
 
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        with data_folder(data) as keep:
-            try:
-                async with open_node(data, host=host, port=port, attachment_reader=read_attachment) as running:
-                    keep()
-                    kept = f"keeps its data in {data}" if data else "keeps nothing"
-                    click.echo(f"Callboard node is ready at {running.url} and {kept}. Ctrl-C stops it.")
-                    async for _ in signals:
-                        note("Stopping ...")
-                        break
-            except OSError as error:
-                raise _cannot_listen(error, host, port) from error
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, data_folder(data) as keep:
+        try:
+            async with open_node(data, host=host, port=port, attachment_reader=read_attachment) as running:
+                keep()
+                kept = f"keeps its data in {data}" if data else "keeps nothing"
+                click.echo(f"Callboard node is ready at {running.url} and {kept}. Ctrl-C stops it.")
+                async for _ in signals:
+                    note("Stopping ...")
+                    break
+        except OSError as error:
+            raise _cannot_listen(error, host, port) from error
 
 
 def _cannot_listen(error: OSError, host: str, port: int) -> BaseException:
