@@ -1,1 +1,1 @@
-"""The typed client of the indices and APIs that Callboard and Elasticsearch share."""
+"""The typed client of Elasticsearch's indices and APIs; the one part of the protocol that does input and output."""
