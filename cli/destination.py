@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -15,6 +14,8 @@ import click
 from .exits import Exit
 from .failures import CommandFailed
 from .options import DEFAULT_URL, read_secret_file
+from .profiles import DEFAULT_PROFILE, Profile, load_profile, profile_path, read_profile_file
+from .prompting import ask_secret
 
 if TYPE_CHECKING:
     from ..protocol.store import Store
@@ -41,10 +42,11 @@ class Destination:
         user: str | None,
         ca_certs: Path | None,
         insecure: bool,
+        profile: str | None = None,
     ) -> Destination:
-        """What the options of `options.destination_options` and the environment mean together.
+        """What the options of `options.destination_options`, the environment and the profile mean together.
 
-        Asks for a password if a user is named and nothing else gives one. Raises `CommandFailed` for options that
+        A profile is taken whole or not at all: its credentials never go to a server that an option names. Asks for a password if a user is named and nothing else gives one. Raises `CommandFailed` for options that
         contradict each other or name files that cannot be read.
         """
         if embedded is not None:
@@ -54,19 +56,33 @@ class Destination:
             return cls(url=None, embedded=embedded.expanduser().absolute())
         if api_key_file and user:
             raise click.UsageError("Give an API key or a user, not both.")
+        remembered = None if url else _remembered(profile)
+        if remembered is not None and not (api_key_file or user):
+            return remembered
         api_key = read_secret_file(api_key_file, "API key") if api_key_file else None
         if api_key is None and user is None:
             api_key = os.environ.get("CALLBOARD_API_KEY") or None
-        password = _password(user) if user else None
         if ca_certs is not None and not ca_certs.is_file():
             raise CommandFailed(f"The certificate file {str(ca_certs)!r} does not exist.", code=Exit.NOT_FOUND)
         return cls(
-            url=_checked(url or DEFAULT_URL),
+            url=_checked(url or (remembered.url if remembered else None) or DEFAULT_URL),
             api_key=api_key,
             username=user,
-            password=password,
+            password=ask_secret(f"Password of {user}", environment="CALLBOARD_PASSWORD") if user else None,
             ca_certs=ca_certs,
             verify_certs=not insecure,
+        )
+
+    @classmethod
+    def of_profile(cls, profile: Profile) -> Destination:
+        """The server of a profile. Raises a usage error if its address cannot be one."""
+        return cls(
+            url=_checked(profile.host),
+            api_key=profile.api_key,
+            username=None if profile.api_key else profile.username,
+            password=None if profile.api_key else profile.password,
+            ca_certs=Path(profile.ca_certs) if profile.ca_certs else None,
+            verify_certs=profile.verify_certs,
         )
 
     @property
@@ -74,16 +90,21 @@ class Destination:
         return self.url or f"the built-in node on {self.embedded}"
 
 
-def _password(user: str) -> str:
-    password = os.environ.get("CALLBOARD_PASSWORD")
-    if password is not None:
-        return password
-    if not sys.stdin.isatty():
-        raise click.UsageError(
-            f"No password for {user!r}: set CALLBOARD_PASSWORD, or run this in a terminal to be asked."
-        )
-    answer: str = click.prompt(f"Password of {user}", hide_input=True, err=True)
-    return answer
+def root_option(name: str) -> str | None:
+    """The value of an option given before the command's name, such as `callboard --profile staging ...`."""
+    value: str | None = click.get_current_context().find_root().params.get(name)
+    return value
+
+
+def _remembered(profile: str | None) -> Destination | None:
+    """The server of the configuration file or profile that applies; None if nobody ever logged in."""
+    chosen_file = root_option("config")
+    if chosen_file:
+        return Destination.of_profile(read_profile_file(Path(chosen_file)))
+    named = profile or root_option("profile")
+    if named is None and not profile_path(DEFAULT_PROFILE).exists():
+        return None
+    return Destination.of_profile(load_profile(named or DEFAULT_PROFILE))
 
 
 def _checked(url: str) -> str:

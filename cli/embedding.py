@@ -68,7 +68,11 @@ async def open_embedded_node(folder: Path) -> AsyncIterator[Any]:
 
 
 async def read_attachment(content: bytes, name: str | None) -> str:
-    """Turn bytes into text for the node's attachment processor."""
+    """Turn bytes into text for the node's attachment processor; empty text if there is none in them."""
     from ..actors.extraction import Extractor
 
-    raise NotImplementedError
+    async def chunks() -> AsyncIterator[bytes]:
+        yield content
+
+    extraction = await Extractor().extract(name or "", chunks())
+    return extraction.text or ""

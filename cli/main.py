@@ -44,6 +44,13 @@ SECTIONS = (
             "search": Entry("search:search", "Search an index and show where the words stand."),
         },
     ),
+    Section(
+        "Servers",
+        {
+            "login": Entry("login:login", "Check credentials and remember them."),
+            "index": Entry("index:index", "List, empty and delete indices."),
+        },
+    ),
 )
 
 
@@ -79,15 +86,15 @@ def version_line() -> str:
     callback=_show_version,
     help="Print the version and the protocol's version.",
 )
+@click.option("-c", "--config", metavar="FILE", help="Take server and credentials from this YAML file.")
+@click.option("--profile", metavar="NAME", envvar="CALLBOARD_PROFILE", help="Take them from what `login` remembered.")
 @click.option("--debug", is_flag=True, help="Show the traceback when something goes wrong.")
 @click.pass_context
-def callboard(context: click.Context, debug: bool) -> None:
+def callboard(context: click.Context, config: str | None, profile: str | None, debug: bool) -> None:
     """Move documents from where people keep them into Elasticsearch, and keep them there in step.
 
     A source is a system that documents come from (a folder, a database, a wiki ...); a sync makes an index equal to it.
     """
-    if debug:
-        context.find_root().meta["callboard.debug"] = True
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 

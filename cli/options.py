@@ -46,7 +46,11 @@ def destination_options(command: CommandT) -> CommandT:
     for option in reversed(
         [
             click.option(
-                "--to", "url", metavar="URL", envvar="CALLBOARD_URL", help=f"Elasticsearch or node. [{DEFAULT_URL}]"
+                "--to",
+                "url",
+                metavar="URL",
+                envvar="CALLBOARD_URL",
+                help=f"Elasticsearch or node.  [the profile's, or {DEFAULT_URL}]",
             ),
             click.option(
                 "--embedded",
@@ -72,11 +76,19 @@ def destination_options(command: CommandT) -> CommandT:
                 type=click.Path(path_type=Path),
                 help="Certificates of the authority that signed the server's.",
             ),
+            click.option(
+                "--profile", metavar="NAME", help="Use what was remembered by `callboard login --profile NAME`."
+            ),
             click.option("--insecure", is_flag=True, help="Do not check the server's certificate."),
         ]
     ):
         command = option(command)
     return command
+
+
+def yes_option(command: CommandT) -> CommandT:
+    """`--yes`: do not ask before something that cannot be undone."""
+    return click.option("-y", "--yes", is_flag=True, help="Do not ask.")(command)
 
 
 def read_secret_file(path: Path, what: str) -> str:
