@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -21,34 +22,70 @@ class Finished:
     err: str
 
     def assert_failed(self, code: int, *words: str) -> None:
-        """It failed with this code, said one line (and at most one hint) with all of these words, and showed no traceback."""
+        """It failed with this code, said one line (and at most a hint) with all of these words, and showed no traceback."""
         assert self.code == code, (self.code, self.out, self.err)
         assert self.out == ""
         assert "Traceback" not in self.err
-        lines = [line for line in self.err.splitlines() if line.strip()]
+        lines = [line for line in self.err.splitlines() if line.strip() and not line.startswith("Syncing ")]
         assert 1 <= len(lines) <= 2, self.err
         for word in words:
             assert word in self.err, f"{word!r} is missing in: {self.err}"
 
 
-RunCommand = Callable[..., Finished]
+@attrs.define
+class Callboard:
+    """The command, run in a scratch folder with an environment in which no setting of the tester can be seen."""
 
+    folder: Path
+    started: list[subprocess.Popen[str]] = attrs.field(factory=list)
 
-def clean_environment(home: Path, **extra: str) -> dict[str, str]:
-    """An environment in which no setting of the person who runs the tests can be seen."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
-    return kept | {"HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config"), "PYTHONUTF8": "1"} | extra
+    def __call__(self, *arguments: str | Path, input: str = "", timeout_s: float = 60, **environment: str) -> Finished:  # noqa: A002
+        return self._finish(self.command(*arguments), timeout_s, input=input, **environment)
 
+    def start(self, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
+        """Start a command that goes on running; it is ended with the test at the latest."""
+        process = subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment(**environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
 
-@pytest.fixture
-def callboard(tmp_path: Path) -> RunCommand:
-    """`callboard("search", "notes", "storm", input="y\\n", CALLBOARD_URL=...)` runs the command and gives how it ended."""
+    def without_privileges(self, *arguments: str | Path) -> Finished:
+        """Run it without the right to ignore permissions, which root has."""
+        command = self.command(*arguments)
+        if os.geteuid() == 0:
+            if not shutil.which("setpriv"):
+                pytest.skip("root may read everything, and setpriv is not there to give that up")
+            command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
+        return self._finish(command)
 
-    def run(*arguments: str | Path, input: str = "", timeout_s: float = 60, **environment: str) -> Finished:  # noqa: A002
+    def on_a_small_disk(self, disk: Path, size_kb: int, *arguments: str | Path) -> Finished:
+        """Run it where `disk` is a file system of this size, which nobody else sees. What is left there ends `err`."""
+        unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
+        if not shutil.which("unshare") or subprocess.run([*unshare, "true"], capture_output=True).returncode != 0:
+            pytest.skip("this machine does not let us mount a small file system")
+        script = f'mount -t tmpfs -o size={size_kb}k tmpfs "$0" && "$@"; code=$?; ls -A "$0" >&2; exit $code'
+        return self._finish([*unshare, "sh", "-c", script, str(disk), *self.command(*arguments)], timeout_s=120)
+
+    def command(self, *arguments: str | Path) -> list[str]:
+        return [sys.executable, "-m", "callboard", *map(str, arguments)]
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+        home = self.folder / "home"
+        return kept | {"HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config"), "PYTHONUTF8": "1"} | extra
+
+    def _finish(self, command: list[str], timeout_s: float = 60, input: str = "", **environment: str) -> Finished:  # noqa: A002
         done = subprocess.run(
-            [sys.executable, "-m", "callboard", *map(str, arguments)],
-            cwd=tmp_path,
-            env=clean_environment(tmp_path / "home", **environment),
+            command,
+            cwd=self.folder,
+            env=self.environment(**environment),
             input=input,
             capture_output=True,
             text=True,
@@ -56,4 +93,12 @@ def callboard(tmp_path: Path) -> RunCommand:
         )
         return Finished(done.returncode, done.stdout, done.stderr)
 
-    return run
+
+@pytest.fixture
+def callboard(tmp_path: Path) -> Iterator[Callboard]:
+    """`callboard("search", "notes", "storm", CALLBOARD_URL=...)` runs the command and gives how it ended."""
+    runner = Callboard(tmp_path)
+    yield runner
+    for process in runner.started:
+        process.kill()
+        process.communicate()

@@ -1,0 +1,199 @@
+"""What people do wrong, and what machines do to them: one clear line, an exit code, and nothing half-made left behind."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callboard.cli.exits import Exit
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "one.txt").write_text("The thunder sheet is cracked.\n")
+    return folder
+
+
+@contextmanager
+def answering(status: int, body: bytes, **headers: str) -> Iterator[str]:
+    """A web server that answers everything the same way; gives its URL."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            for name, value in ({"Content-Length": str(len(body))} | headers).items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815
+
+        def log_message(self, format: str, *arguments: object) -> None: ...  # noqa: A002
+
+    class Server(http.server.ThreadingHTTPServer):
+        daemon_threads = True
+
+    server = Server(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+
+
+def sync_to(callboard: Any, destination: Path | str, folder: Path | str, index: str = "notes") -> Any:
+    where = ("--embedded", destination) if isinstance(destination, Path) else ("--to", destination)
+    return callboard("sync", "dir", "--set", f"directory={folder}", "--index", index, *where)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_a_folder_that_does_not_exist(callboard: Any, tmp_path: Path) -> None:
+    missing, data = tmp_path / "missing", tmp_path / "data"
+    sync_to(callboard, data, missing).assert_failed(Exit.NOT_FOUND, str(missing))
+    assert not data.exists()
+
+
+def test_a_file_instead_of_a_folder(callboard: Any, notes: Path, tmp_path: Path) -> None:
+    file, data = notes / "one.txt", tmp_path / "data"
+    failed = sync_to(callboard, data, file)
+    failed.assert_failed(failed.code, str(file))
+    assert failed.code in {Exit.USAGE, Exit.NOT_FOUND}
+    assert not data.exists()
+
+
+def test_a_folder_without_permission(callboard: Any, notes: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    notes.chmod(0)
+    try:
+        failed = callboard.without_privileges(
+            "sync", "dir", "--set", f"directory={notes}", "--index", "notes", "--embedded", data
+        )
+        failed.assert_failed(Exit.REFUSED, str(notes))
+    finally:
+        notes.chmod(0o700)
+    assert not data.exists()
+
+
+def test_a_data_folder_without_permission(callboard: Any, tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    locked.chmod(0o500)
+    try:
+        failed = callboard.without_privileges("node", "--port", "0", "--data", locked / "data")
+        failed.assert_failed(Exit.LOCAL, str(locked / "data"))
+    finally:
+        locked.chmod(0o700)
+    assert list(locked.iterdir()) == []
+
+
+def test_a_data_folder_that_is_a_file(callboard: Any, notes: Path) -> None:
+    callboard("node", "--port", "0", "--data", notes / "one.txt").assert_failed(Exit.USAGE, "one.txt", "file")
+
+
+def test_a_port_in_use(callboard: Any, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        failed = callboard("node", "--port", str(port), "--data", data)
+    failed.assert_failed(Exit.LOCAL, f"Port {port}", "in use", "--port")
+    assert not data.exists()
+
+
+def test_nobody_listens(callboard: Any, notes: Path) -> None:
+    port = free_port()
+    sync_to(callboard, f"http://127.0.0.1:{port}", notes).assert_failed(Exit.UNREACHABLE, f"127.0.0.1:{port}")
+
+
+def test_a_server_that_is_not_elasticsearch(callboard: Any, notes: Path) -> None:
+    with answering(200, b"<html>Welcome</html>", Content_Type="text/html") as url:
+        sync_to(callboard, url, notes).assert_failed(Exit.UNREACHABLE, url.removeprefix("http://"))
+        callboard("search", "notes", "x", "--to", url).assert_failed(Exit.UNREACHABLE, url.removeprefix("http://"))
+
+
+def test_wrong_credentials(callboard: Any, notes: Path, tmp_path: Path) -> None:
+    refusal = b'{"error":{"type":"security_exception","reason":"unable to authenticate"},"status":401}'
+    key = tmp_path / "key"
+    key.write_text("dGhlIHdyb25nIGtleQ==\n")
+    headers = {"Content_Type": "application/json", "X_elastic_product": "Elasticsearch"}
+    with answering(401, refusal, **headers) as url:
+        failed = callboard("search", "notes", "x", "--to", url, "--api-key-file", key)
+        failed.assert_failed(Exit.REFUSED, url.removeprefix("http://"))
+        assert "dGhlIHdyb25nIGtleQ" not in failed.err
+        sync_to(callboard, url, notes).assert_failed(Exit.REFUSED, url.removeprefix("http://"))
+
+
+@pytest.mark.parametrize("name", ["Notes", "_notes", "a b", "no*tes", "..", "", "x" * 256])
+def test_an_illegal_index_name(callboard: Any, notes: Path, tmp_path: Path, name: str) -> None:
+    data = tmp_path / "data"
+    sync_to(callboard, data, notes, index=name).assert_failed(Exit.USAGE, "index name", "search-library")
+    assert not data.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("sync", "dir"), ["--index"]),
+        (("sync", "dri", "--index", "x"), ["dri", "dir"]),
+        (("sync", "dir", "--index", "x", "--set", "directory"), ["FIELD=VALUE"]),
+        (("sync", "dir", "--index", "x", "--set", "folder=/tmp"), ["folder", "directory"]),
+        (("sync", "dir", "--index", "x", "--set", "directory=/tmp", "--to", "localhost:9200"), ["localhost:9200"]),
+        (("search", "x", "y", "--to", "http://h", "--embedded", "d"), ["--embedded"]),
+        (("search", "x", "y", "--to", "http://h", "--user", "ines"), ["CALLBOARD_PASSWORD"]),
+    ],
+)
+def test_command_lines_that_cannot_work(callboard: Any, arguments: tuple[str, ...], words: list[str]) -> None:
+    failed = callboard(*arguments)
+    assert failed.code == Exit.USAGE, failed.err
+    assert "Traceback" not in failed.err
+    for word in words:
+        assert word in failed.err
+
+
+def test_searching_where_nothing_is(callboard: Any, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    callboard("search", "notes", "x", "--embedded", nowhere).assert_failed(Exit.NOT_FOUND, str(nowhere))
+    assert not nowhere.exists()
+
+
+def test_searching_an_index_that_is_not_there(callboard: Any, notes: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    assert sync_to(callboard, data, notes).code == Exit.DONE
+    callboard("search", "letters", "x", "--embedded", data).assert_failed(Exit.NOT_FOUND, "letters")
+
+
+def test_a_full_disk(callboard: Any, tmp_path: Path) -> None:
+    notes, disk = tmp_path / "notes", tmp_path / "disk"
+    notes.mkdir()
+    disk.mkdir()
+    for number in range(200):
+        (notes / f"{number}.txt").write_text(f"note {number} " * 4000)
+    failed = callboard.on_a_small_disk(
+        disk, 1500, "sync", "dir", "--set", f"directory={notes}", "--index", "notes", "--embedded", disk / "data"
+    )
+    assert failed.code in {Exit.LOCAL, Exit.FAILED}, (failed.code, failed.out, failed.err)
+    assert "disk is full" in failed.err
+    assert "Traceback" not in failed.err
