@@ -20,8 +20,8 @@ from .errors import Forbidden, NotElasticsearch, StoreError
 from .lean_node import LeanNode
 from .retries import RetryPolicy
 from .target import Target
-from .transport import Retrying, StoreTransport
 from .translation import error_of_answer, error_of_api_error, error_of_failure, without_secrets
+from .transport import Retrying, StoreTransport
 
 CLOSE_WAIT_S = 2.0
 HELLO_WAIT_S = 10.0
@@ -142,10 +142,16 @@ class Wire:
         except orjson.JSONDecodeError:
             told = answer.body
         raise self.client.cleaned(
-            error_of_answer(
-                answer.meta.status, answer.meta.headers, told, where=self.target.shown, request=request
-            )
+            error_of_answer(answer.meta.status, answer.meta.headers, told, where=self.target.shown, request=request)
         )
+
+    async def call(self, method: str, path: str, body: Any = None, *, max_retries: int | None = None) -> Any:
+        """Call an API that the official client has no method for, or warns about as a preview. Raises `StoreError`."""
+        headers = {"accept": "application/json"}
+        if body is not None:
+            headers["content-type"] = "application/json"
+        client = self.client if max_retries is None else self.client.options(max_retries=max_retries)
+        return (await client.perform_request(method, path, headers=headers, body=body)).body
 
     async def hello(self, request_timeout_s: float = HELLO_WAIT_S) -> ServerInfo | None:
         """Ask the server who it is, once. None if these credentials may not know, which is no reason to refuse work.

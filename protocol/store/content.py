@@ -171,9 +171,7 @@ class ContentIndices:
 
         Raises `Incomplete` if something that matched could not be deleted. Cancelled: the server goes on by itself.
         """
-        answer = await self._wire.client.delete_by_query(
-            index=index, query=query, conflicts="proceed", refresh=refresh
-        )
+        answer = await self._wire.client.delete_by_query(index=index, query=query, conflicts="proceed", refresh=refresh)
         failures = answer.get("failures") or []
         if failures or answer.get("timed_out"):
             raise Incomplete(

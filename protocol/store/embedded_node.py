@@ -16,9 +16,9 @@ from elastic_transport import (
     ConnectionTimeout,
     HttpHeaders,
     HttpxAsyncHttpNode,
-    NodeApiResponse,
     NodeConfig,
 )
+from elastic_transport._node import NodeApiResponse
 from elastic_transport.client_utils import DEFAULT, DefaultType
 
 from .target import EMBEDDED_EXTRA

@@ -1,21 +1,21 @@
 """What can go wrong between Callboard and Elasticsearch, as the caller needs to tell it apart.
 
-    StoreError
-    ├── InvalidTarget           the address or its credentials cannot be used as given
-    ├── Unreachable             no answer: refused, no such host, cut connection (retriable)
-    │   └── TimedOut            no answer in time
-    ├── UntrustedCertificate    TLS was refused by one side
-    ├── NotElasticsearch        something answered, but it is no Elasticsearch
-    ├── Unauthorised            401
-    ├── Forbidden               403
-    ├── NotFound                404
-    ├── Conflict                409, somebody else wrote first
-    ├── TooLarge                413
-    ├── TooManyRequests         429 (retriable)
-    ├── Unavailable             502, 503, 504 (retriable)
-    ├── NotSupported            501, or a server without the API that was asked for
-    ├── Refused                 any other refusal: 400, 500, ...
-    └── Incomplete              an answer that covers only part of the index
+StoreError
+├── InvalidTarget           the address or its credentials cannot be used as given
+├── Unreachable             no answer: refused, no such host, cut connection (retriable)
+│   └── TimedOut            no answer in time
+├── UntrustedCertificate    TLS was refused by one side
+├── NotElasticsearch        something answered, but it is no Elasticsearch
+├── Unauthorised            401
+├── Forbidden               403
+├── NotFound                404
+├── Conflict                409, somebody else wrote first
+├── TooLarge                413
+├── TooManyRequests         429 (retriable)
+├── Unavailable             502, 503, 504 (retriable)
+├── NotSupported            501, or a server without the API that was asked for
+├── Refused                 any other refusal: 400, 500, ...
+└── Incomplete              an answer that covers only part of the index
 """
 
 from __future__ import annotations

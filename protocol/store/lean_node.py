@@ -25,10 +25,10 @@ from elastic_transport import (
     ConnectionError,  # noqa: A004 - the official client's name for it
     ConnectionTimeout,
     HttpHeaders,
-    NodeApiResponse,
     NodeConfig,
     TlsError,
 )
+from elastic_transport._node import NodeApiResponse
 from elastic_transport.client_utils import DEFAULT, DefaultType, client_meta_version
 
 from .http1 import AnswerReader, MalformedAnswer, TruncatedAnswer
@@ -84,7 +84,7 @@ class _Connection:
         while not answer.complete:
             data = await self.stream.receive_some(RECEIVE_BYTES)
             if data:
-                answer.feed(data)
+                answer.feed(bytes(data))
             else:
                 answer.end()
 
@@ -207,9 +207,7 @@ class LeanNode(BaseAsyncNode):
         stream: Any = tcp
         try:
             if self._ssl_context is not None:
-                stream = trio.SSLStream(
-                    tcp, self._ssl_context, server_hostname=self.config.host, https_compatible=True
-                )
+                stream = trio.SSLStream(tcp, self._ssl_context, server_hostname=self.config.host, https_compatible=True)
                 await stream.do_handshake()
         except BaseException:
             await trio.aclose_forcefully(tcp)

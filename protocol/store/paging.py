@@ -49,13 +49,13 @@ async def pages(
     query = "?allow_partial_search_results=false&filter_path=" + quote(",".join((*_FRAME, *paths)), safe=",.*")
     first = {**search, "size": size, "track_total_hits": False}
     first.setdefault("sort", ["_doc"])
-    hits = _hits(decode(await wire.send("POST", f"/{quote(index, safe=',*')}/_search{query}", orjson.dumps(first))), index)
+    hits = _hits(
+        decode(await wire.send("POST", f"/{quote(index, safe=',*')}/_search{query}", orjson.dumps(first))), index
+    )
     if len(hits) < size:
         yield hits
         return
-    opened = orjson.loads(
-        await wire.send("POST", f"/{quote(index, safe=',*')}/_pit?keep_alive={keep_alive}")
-    )
+    opened = orjson.loads(await wire.send("POST", f"/{quote(index, safe=',*')}/_pit?keep_alive={keep_alive}"))
     pit_id: str = opened["id"]
     request: dict[str, Any] = {**search, "size": size, "track_total_hits": False}
     request.setdefault("sort", ["_shard_doc"])
@@ -63,7 +63,13 @@ async def pages(
         while True:
             request["pit"] = {"id": pit_id, "keep_alive": keep_alive}
             try:
-                answer = decode(await wire.send("POST", f"/_search{query.replace('allow_partial_search_results=false&', '')}", orjson.dumps(request)))
+                answer = decode(
+                    await wire.send(
+                        "POST",
+                        f"/_search{query.replace('allow_partial_search_results=false&', '')}",
+                        orjson.dumps(request),
+                    )
+                )
             except NotFound as exc:
                 raise Incomplete(
                     f"Reading {index!r} took longer than {keep_alive} between two pages, or the index was deleted. Try again."

@@ -68,7 +68,7 @@ class Rights:
         try:
             told = (
                 await self._wire.client.security.has_privileges(
-                    cluster=list(cluster),  # type: ignore[arg-type]
+                    cluster=list(cluster),
                     index=[
                         {"names": [name], "privileges": names, "allow_restricted_indices": name.startswith(".")}
                         for name, names in wanted.items()

@@ -62,10 +62,14 @@ class Target:
 
     def __attrs_post_init__(self) -> None:
         if (self.url is None) == (self.embedded is None):
-            raise InvalidTarget("Give either the URL of an Elasticsearch or an embedded node, not both and not neither.")
+            raise InvalidTarget(
+                "Give either the URL of an Elasticsearch or an embedded node, not both and not neither."
+            )
         for name, value in {"api_key": self.api_key, "username": self.username, "password": self.password}.items():
             if value is not None and any(ord(letter) < 0x20 or ord(letter) == 0x7F for letter in value):
-                raise InvalidTarget(f"The {name} contains a line break or control character; look at how it was pasted.")
+                raise InvalidTarget(
+                    f"The {name} contains a line break or control character; look at how it was pasted."
+                )
         if self.api_key is not None and not self.api_key.strip():
             raise InvalidTarget("The API key is empty. Give a key, or leave it out.")
         if self.api_key is not None and not self.api_key.isascii():
@@ -73,22 +77,22 @@ class Target:
         address = self.address()
         if self.password is not None and not (self.username or address.username):
             raise InvalidTarget("A password was given without a username.")
-        if (self.username or address.username) and self.password is None and address.password is None:
-            if self.api_key is None:
-                raise InvalidTarget(f"User {self.username or address.username!r} was given without a password.")
+        username, password = self.username or address.username, self.password or address.password
+        if username and password is None and self.api_key is None:
+            raise InvalidTarget(f"User {username!r} was given without a password.")
 
     def address(self) -> _Address:
         """Take the URL apart. Raises `InvalidTarget` for anything but `http(s)://host[:port][/path]`."""
         if self.url is None:
-            return _Address(
-                scheme="http", host=EMBEDDED_HOST, port=80, path_prefix="", username=None, password=None
-            )
+            return _Address(scheme="http", host=EMBEDDED_HOST, port=80, path_prefix="", username=None, password=None)
         shown = shown_url(self.url)
         try:
             parts = urlsplit(self.url.strip())
             port = parts.port
         except ValueError as exc:
-            raise InvalidTarget(f"{shown!r} is not a URL that can be used. Write it like http://localhost:9200.") from exc
+            raise InvalidTarget(
+                f"{shown!r} is not a URL that can be used. Write it like http://localhost:9200."
+            ) from exc
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InvalidTarget(f"{shown!r} is not the URL of a server. Write it like http://localhost:9200.")
         if parts.query or parts.fragment:

@@ -65,9 +65,7 @@ def error_of_failure(error: TransportError, *, where: str, request: str) -> Stor
     return Unreachable(f"The connection to {where} broke during {request} ({_one_line(str(error))}).")
 
 
-def error_of_answer(
-    status: int, headers: Mapping[str, str], body: Any, *, where: str, request: str
-) -> StoreError:
+def error_of_answer(status: int, headers: Mapping[str, str], body: Any, *, where: str, request: str) -> StoreError:
     """Translate an answer that is a refusal. `body` is the decoded body, text, or None."""
     kind, reason = kind_and_reason(body)
     if "x-elastic-product" not in headers and status not in _STATUSES_OF_PROXIES and kind is None:
@@ -76,7 +74,7 @@ def error_of_answer(
             status=status,
         )
     said = f" It says: {reason}" if reason else ""
-    told = {"status": status, "kind": kind}
+    told: dict[str, Any] = {"status": status, "kind": kind}
     match status:
         case 401:
             return Unauthorised(f"{where} does not accept the credentials. Look at API key, user and password.", **told)
@@ -141,7 +139,11 @@ def _about_tls(error: TlsError, where: str) -> str:
                 f"The certificate of {where} is not trusted ({cause.verify_message}). "
                 "Give the file of its authority as ca_certs."
             )
-        if isinstance(cause, ssl.SSLError) and cause.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
+        if isinstance(cause, ssl.SSLError) and cause.reason in (
+            "WRONG_VERSION_NUMBER",
+            "HTTP_REQUEST",
+            "RECORD_LAYER_FAILURE",
+        ):
             return f"{where} does not speak TLS on this port. Is it http:// there?"
     return f"TLS with {where} failed ({_one_line(str(error))})."
 

@@ -8,9 +8,9 @@ from typing import Any
 import attrs
 import structlog
 import trio
-from elastic_transport import AsyncTransport, HttpHeaders, NodeApiResponse, OpenTelemetrySpan, TransportError
-from elastic_transport._models import DEFAULT, DefaultType
-from elastic_transport._transport import TransportApiResponse
+from elastic_transport import AsyncTransport, HttpHeaders, OpenTelemetrySpan, TransportApiResponse, TransportError
+from elastic_transport._node import NodeApiResponse
+from elastic_transport.client_utils import DEFAULT, DefaultType
 
 from ...runtime import monotonic, now, random
 from .retries import Answered, Done, Drop, Outcome, Retry, RetryPolicy, judge
@@ -47,7 +47,7 @@ class StoreTransport(AsyncTransport):
         retry_on_timeout: bool | DefaultType = DEFAULT,
         retry_backoff_base: float | DefaultType = DEFAULT,
         retry_backoff_cap: float | DefaultType = DEFAULT,
-        request_timeout: float | None | DefaultType = DEFAULT,
+        request_timeout: float | DefaultType | None = DEFAULT,
         client_meta: tuple[tuple[str, str], ...] | DefaultType = DEFAULT,
         otel_span: OpenTelemetrySpan | DefaultType = DEFAULT,
     ) -> TransportApiResponse:
@@ -77,7 +77,7 @@ class StoreTransport(AsyncTransport):
         body: bytes | None = None,
         *,
         headers: HttpHeaders,
-        request_timeout: float | None | DefaultType = DEFAULT,
+        request_timeout: float | DefaultType | None = DEFAULT,
         policy: RetryPolicy | None = None,
     ) -> NodeApiResponse:
         """Send bytes, return bytes, trying again as the policy says. Raises `TransportError` if no answer came.
@@ -128,7 +128,7 @@ async def _perform(
     target: str,
     body: bytes | None,
     headers: HttpHeaders,
-    request_timeout: float | None | DefaultType,
+    request_timeout: float | DefaultType | None,
 ) -> NodeApiResponse:
     return await perform(method, target, body=body, headers=headers, request_timeout=request_timeout)
 

@@ -96,7 +96,7 @@ def test_no_patience_means_one_attempt() -> None:
 def test_no_call_outlives_its_patience(outcome: Outcome, attempt: int, elapsed_s: float, jitter: float) -> None:
     decided = verdict(outcome, attempt, elapsed_s, jitter)
     if isinstance(decided, Retry):
-        assert 0 <= decided.after_s
+        assert decided.after_s >= 0
         assert elapsed_s + decided.after_s <= POLICY.patience_s
 
 

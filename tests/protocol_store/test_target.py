@@ -30,7 +30,16 @@ def test_addresses(url: str, scheme: str, host: str, port: int, prefix: str) -> 
 
 @pytest.mark.parametrize(
     "url",
-    ["", "localhost:9200", "ftp://localhost", "http://", "http://host:port", "http://host:99999", "http://a b", "http://h/?x=1"],
+    [
+        "",
+        "localhost:9200",
+        "ftp://localhost",
+        "http://",
+        "http://host:port",
+        "http://host:99999",
+        "http://a b",
+        "http://h/?x=1",
+    ],
 )
 def test_what_is_no_address_is_said_so(url: str) -> None:
     with pytest.raises(InvalidTarget, match=r"http://localhost:9200|query"):
@@ -62,7 +71,9 @@ def test_there_is_exactly_one_place_to_speak_to() -> None:
 
 
 def test_every_request_carries_origin_agent_and_credentials() -> None:
-    headers = Target("http://ada:love%3Alace@localhost", role="service", headers={"X-Extra": "1"}).node_config("7.7").headers
+    headers = (
+        Target("http://ada:love%3Alace@localhost", role="service", headers={"X-Extra": "1"}).node_config("7.7").headers
+    )
     assert headers["x-elastic-product-origin"] == "connectors"
     assert headers["user-agent"] == "callboard-7.7/service"
     assert headers["x-extra"] == "1"
@@ -94,7 +105,7 @@ def test_secrets_never_show() -> None:
     )
     for text in (repr(target), str(target), target.shown, repr(target.node_config("1"))):
         for secret in ("lovelace", "topsecret", "tokentoken", *target.secrets()):
-            assert secret not in text or secret == "tokentoken" and "NodeConfig" in text
+            assert secret not in text or (secret == "tokentoken" and "NodeConfig" in text)
 
 
 @given(st.text(max_size=30), st.text(alphabet=st.characters(exclude_characters="@"), min_size=4, max_size=12))
