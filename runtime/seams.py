@@ -1,0 +1,85 @@
+"""The places where a program touches the world: clock, randomness, ids, threads.
+
+Everything above takes time, chance, names and blocking calls from here, so that one switch puts a whole program under virtual
+time with repeatable randomness. One worker thread or real clock would spoil that, hence `blocking`, which runs inline then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random as _random
+import uuid
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+import attrs
+import trio
+
+T = TypeVar("T")
+
+_EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@attrs.define
+class Seams:
+    """One set of answers: the world's, or a simulated one."""
+
+    random: _random.Random = attrs.field(factory=_random.SystemRandom)
+    simulated: bool = False
+    """The wall clock follows Trio's clock, ids come from `random`, and blocking calls run inline."""
+
+
+_seams: ContextVar[Seams] = ContextVar("callboard seams", default=Seams())  # noqa: B039 - the real world is shared
+
+
+@contextlib.contextmanager
+def simulated_seams(seed: int) -> Iterator[Seams]:
+    """Take clock, randomness, ids and threads from a simulation while the context is open, here and in tasks begun inside."""
+    seams = Seams(random=_random.Random(seed), simulated=True)  # noqa: S311 - repeatable on purpose
+    token = _seams.set(seams)
+    try:
+        yield seams
+    finally:
+        _seams.reset(token)
+
+
+def now() -> datetime:
+    """Return the wall-clock time, aware, in UTC. In a simulation it advances with Trio's clock from a fixed day."""
+    if _seams.get().simulated:
+        return _EPOCH + timedelta(seconds=trio.current_time())
+    return datetime.now(UTC)
+
+
+def monotonic() -> float:
+    """Return Trio's clock in seconds. Only differences mean anything."""
+    return trio.current_time()
+
+
+def random() -> _random.Random:
+    """Return the source of randomness: the system's, or the simulation's seeded one."""
+    return _seams.get().random
+
+
+def new_id() -> str:
+    """Return 32 hexadecimal digits that nobody has used before."""
+    seams = _seams.get()
+    return uuid.UUID(int=seams.random.getrandbits(128), version=4).hex
+
+
+async def blocking(
+    function: Callable[..., T],
+    *args: object,
+    abandon_on_cancel: bool = True,
+    limiter: trio.CapacityLimiter | None = None,
+) -> T:
+    """Call a function that blocks, in a worker thread; inline in a simulation.
+
+    Cancelled: with `abandon_on_cancel` the call returns at once and the thread ends by itself, its result dropped; without,
+    the cancellation waits for the thread. `limiter` bounds the threads of one kind (Trio's default limiter if None).
+    """
+    if _seams.get().simulated:
+        await trio.lowlevel.checkpoint()
+        return function(*args)
+    return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
