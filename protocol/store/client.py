@@ -104,8 +104,6 @@ class Wire:
             hosts=[target.node_config(__version__)],
             node_class=node_class,
             transport_class=StoreTransport,
-            max_retries=0,
-            retry_on_timeout=False,
         )
         self.client._where, self.client._secrets = target.shown, target.secrets()
         transport = self.client.transport

@@ -1,0 +1,63 @@
+"""One suite, several servers: what Callboard needs of Elasticsearch must hold for the real one and for the built-in node."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import attrs
+import pytest
+
+from callboard.protocol.store import NotFound, Store, Target, open_store
+from callboard.runtime import new_id
+
+
+@attrs.frozen
+class Server:
+    """A server under test. `url` is None if it can only be spoken to inside this process."""
+
+    name: str
+    target: Target
+
+
+@pytest.fixture(params=[pytest.param("elasticsearch", marks=pytest.mark.integration)])
+def server_kind(request: pytest.FixtureRequest) -> tuple[str, str | None]:
+    """Which server, and where if it runs already."""
+    if request.param == "elasticsearch":
+        return request.param, request.getfixturevalue("elasticsearch_url")
+    return request.param, None
+
+
+@pytest.fixture
+async def server(server_kind: tuple[str, str | None]) -> AsyncIterator[Server]:
+    """A server to speak to: each test that asks for it runs once per kind."""
+    name, url = server_kind
+    assert url is not None
+    yield Server(name, Target(url))
+
+
+@pytest.fixture
+async def store(server: Server) -> AsyncIterator[Store]:
+    """An open store whose two protocol indices exist."""
+    async with open_store(server.target) as opened:
+        await opened.ensure_indices()
+        yield opened
+
+
+@pytest.fixture
+async def index(store: Store) -> AsyncIterator[str]:
+    """The name of an index that does not exist yet and will not afterwards."""
+    name = f"store-{new_id()[:12]}"
+    yield name
+    with suppress(NotFound):
+        await store.client.indices.delete(index=name)
+
+
+@pytest.fixture
+async def connector_id(store: Store) -> AsyncIterator[str]:
+    """The id of a connector nobody else has; it and its jobs are removed afterwards."""
+    name = f"store-{new_id()[:12]}"
+    yield name
+    await store.jobs.delete_of(name)
+    with suppress(NotFound):
+        await store.connectors.delete(name, hard=True)
