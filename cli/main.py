@@ -45,6 +45,13 @@ SECTIONS = (
         },
     ),
     Section(
+        "Connectors and their jobs",
+        {
+            "connector": Entry("connector:connector", "Create, look at and change connectors."),
+            "job": Entry("job:job", "Start, watch and cancel sync jobs."),
+        },
+    ),
+    Section(
         "Servers",
         {
             "login": Entry("login:login", "Check credentials and remember them."),

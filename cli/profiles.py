@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import attrs
 
 from .exits import Exit
 from .failures import CommandFailed
+from .private_files import write_private
 
 DEFAULT_PROFILE = "default"
 
@@ -116,17 +115,6 @@ def save_profile(path: Path, profile: Profile) -> None:
     text = yaml.safe_dump({"elasticsearch": section}, sort_keys=False, allow_unicode=True)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # mkstemp makes the file readable by nobody else from its first moment.
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, stat.S_IRUSR | stat.S_IWUSR)  # noqa: PTH101  the name is text here
-            os.replace(temporary, path)  # noqa: PTH105
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_private(path, text)
     except OSError as error:
         raise CommandFailed(f"{str(path)!r} cannot be written: {error.strerror}.", code=Exit.LOCAL) from error

@@ -67,6 +67,4 @@ def as_stored(field: Mapping[str, Any], value: Any) -> Any:
 
 def values_of(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """Only the entered values of a configuration, by field name."""
-    return {
-        name: entry.get("value") if isinstance(entry, Mapping) else entry for name, entry in configuration.items()
-    }
+    return {name: entry.get("value") if isinstance(entry, Mapping) else entry for name, entry in configuration.items()}

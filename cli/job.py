@@ -1,0 +1,211 @@
+"""`callboard job`: the runs of connectors, wanted, running and over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .exits import Exit
+from .failures import CommandFailed
+from .groups import Entry, LazyGroup, Section
+from .options import Command, destination_options, format_option, yes_option
+from .terminal import counted, note, print_json, print_properties, print_table
+
+if TYPE_CHECKING:
+    from ..protocol.documents import Connector, JobType, SyncJob
+    from .destination import Destination
+
+JOB_TYPES = ("full", "incremental", "access_control")
+
+SECTIONS = (
+    Section(
+        "Commands",
+        {
+            "start": Entry("job:start", "Ask for a sync of a connector."),
+            "list": Entry("job:list_", "List the jobs of a connector, oldest first."),
+            "view": Entry("job:view", "Show one job."),
+            "cancel": Entry("job:cancel", "Ask for the end of a job."),
+        },
+    ),
+)
+
+
+@click.group(cls=LazyGroup, sections=SECTIONS, package=__package__, invoke_without_command=True)
+@click.pass_context
+def job(context: click.Context) -> None:
+    """Start, watch and cancel sync jobs."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@click.command(cls=Command)
+@click.option("-i", "connector_id", metavar="CONNECTOR_ID", required=True, help="The connector to sync.")
+@click.option(
+    "-t",
+    "job_type",
+    type=click.Choice(JOB_TYPES, case_sensitive=False),
+    required=True,
+    help="What to sync: everything, what has changed, or who may see what.",
+)
+@destination_options
+@format_option("text", "json", default="text")
+def start(connector_id: str, job_type: str, format_: str, **where: Any) -> None:
+    """Ask for a sync of a connector.
+
+    The job waits until a service that looks after the connector claims it.
+    """
+    from ..protocol.documents import JobType
+    from .destination import Destination
+    from .running import run_async
+
+    made = run_async(_start, Destination.chosen(**where), connector_id, JobType(job_type.lower()))
+    if format_ == "json":
+        print_json({"id": made.id})
+    else:
+        click.echo(f"The job {made.id} waits for a service to run it.")
+
+
+async def _start(destination: Destination, connector_id: str, job_type: JobType) -> SyncJob:
+    from .destination import open_destination
+
+    async with open_destination(destination) as store:
+        connector = await store.connectors.get(connector_id)
+        refuse_impossible(connector, job_type)
+        return await store.jobs.create(connector, job_type)
+
+
+def refuse_impossible(connector: Connector, job_type: JobType) -> None:
+    """Raise `CommandFailed` if the connector's source cannot do such a sync, as far as its features are known."""
+    from ..protocol.documents import JobType
+
+    features = connector.features
+    if features is None:
+        # No service has looked at the connector yet, so nobody knows.
+        return
+    if job_type is JobType.INCREMENTAL and not features.incremental_sync_enabled:
+        raise CommandFailed(
+            f"The source {connector.service_type!r} of connector {connector.id} has no incremental sync.",
+            hint="Start a full one: -t full",
+        )
+    if job_type is JobType.ACCESS_CONTROL and not features.document_level_security_enabled:
+        raise CommandFailed(
+            f"The source {connector.service_type!r} of connector {connector.id} has no document-level security, "
+            "so there is no access control to sync."
+        )
+
+
+@click.command("list", cls=Command)
+@click.argument("connector_id")
+@destination_options
+@format_option("table", "json", default="table")
+def list_(connector_id: str, format_: str, **where: Any) -> None:
+    """List the jobs of a connector, oldest first."""
+    from .destination import Destination
+    from .running import run_async
+
+    jobs = run_async(_list, Destination.chosen(**where), connector_id)
+    if format_ == "json":
+        print_json([summary(each) for each in jobs])
+    elif not jobs:
+        note(f"The connector {connector_id} has no jobs.")
+    else:
+        note(f"{counted(len(jobs), 'job')}:")
+        headers = ["Job id", "Connector id", "Index name", "Job status", "Job type"]
+        headers += ["Documents indexed", "Volume documents indexed (MiB)", "Documents deleted"]
+        print_table(headers, [list(summary(each).values()) for each in jobs], right=[5, 6, 7])
+
+
+async def _list(destination: Destination, connector_id: str) -> list[SyncJob]:
+    from .destination import open_destination
+
+    async with open_destination(destination) as store:
+        jobs = [each async for each in store.jobs.list(connector_ids=[connector_id])]
+        if not jobs:
+            # Nothing to list is an answer only for a connector that exists.
+            await store.connectors.get(connector_id, include_deleted=True)
+        return jobs
+
+
+@click.command(cls=Command)
+@click.argument("job_id")
+@destination_options
+@format_option("text", "json", default="text")
+def view(job_id: str, format_: str, **where: Any) -> None:
+    """Show one job."""
+    from .destination import Destination
+    from .running import run_async
+
+    found = run_async(_view, Destination.chosen(**where), job_id)
+    if format_ == "json":
+        print_json(summary(found))
+    else:
+        print_properties(details(found))
+
+
+async def _view(destination: Destination, job_id: str) -> SyncJob:
+    from .destination import open_destination
+
+    async with open_destination(destination) as store:
+        return await store.jobs.get(job_id)
+
+
+@click.command(cls=Command)
+@click.argument("job_id")
+@yes_option
+@destination_options
+def cancel(job_id: str, yes: bool, **where: Any) -> None:
+    """Ask for the end of a job.
+
+    A job that nobody runs is canceled at once; a running one as soon as its service has stopped it in order.
+    """
+    from .destination import Destination
+    from .prompting import confirm
+    from .running import run_async
+
+    if not confirm(f"Cancel the job {job_id}?", yes=yes):
+        raise CommandFailed("Nothing was canceled.", code=Exit.FAILED)
+    after = run_async(_cancel, Destination.chosen(**where), job_id)
+    if after.status.is_terminal:
+        click.echo(f"The job {job_id} is canceled.")
+    else:
+        click.echo(f"The job {job_id} is asked to stop.")
+
+
+async def _cancel(destination: Destination, job_id: str) -> SyncJob:
+    from .destination import open_destination
+
+    async with open_destination(destination) as store:
+        return await store.jobs.request_cancel(job_id)
+
+
+def summary(found: SyncJob) -> dict[str, Any]:
+    """The facts of a job that scripts read."""
+    return {
+        "job_id": found.id,
+        "connector_id": found.connector.id,
+        "index_name": found.connector.index_name,
+        "job_status": found.status.value,
+        "job_type": found.job_type.value,
+        "documents_indexed": found.indexed_document_count,
+        "volume_documents_indexed": found.indexed_document_volume,
+        "documents_deleted": found.deleted_document_count,
+    }
+
+
+def details(found: SyncJob) -> list[tuple[str, Any]]:
+    """Everything a person wants to know of a job; what is not known yet is left out."""
+    facts = summary(found)
+    shown: list[tuple[str, Any]] = [(name.replace("_", " ").capitalize(), value) for name, value in facts.items()]
+    shown[6] = ("Volume documents indexed", f"{facts['volume_documents_indexed']} MiB")
+    shown += [
+        ("Documents in the index", found.total_document_count),
+        ("Started by", found.trigger_method.value.replace("_", " ")),
+        ("Created at", found.created_at),
+        ("Started at", found.started_at),
+        ("Completed at", found.completed_at or found.canceled_at),
+        ("Last seen", None if found.status.is_terminal else found.last_seen),
+        ("Worker", found.worker_hostname),
+        ("Error", found.error),
+    ]
+    return [(name, value) for name, value in shown if value is not None]
