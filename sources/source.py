@@ -57,6 +57,8 @@ class ContentRef:
     version: str | None = None
     """An etag, hash, revision or modification time that changes whenever the bytes do; None if the source has none."""
     media_type: str | None = None
+    gives: Literal["bytes", "fields"] = "bytes"
+    """`bytes` are read by `Source.fetch` and become text; `fields` are read by `Source.fetch_fields` and join the document."""
 
 
 @attrs.define(slots=True)
@@ -105,6 +107,8 @@ class Identity:
     access: list[str]
     """Every prefixed principal this identity carries (itself, groups, roles)."""
     timestamp: str | None = None
+    document: dict[str, JSON] | None = None
+    """A whole identity document to be stored as it is, instead of the one made from the fields above."""
 
 
 Item: TypeAlias = Document | Failure | Checkpoint
@@ -179,6 +183,10 @@ class Source(abc.ABC, Generic[ConfigT]):
         """Say what is wrong with these advanced rules; nothing if they can be used."""
         return ()
 
+    async def changed(self) -> bool:
+        """Say whether anything at all may have changed. False ends a job as completed, with nothing read."""
+        return True
+
     async def partitions(self, rules: JSON = None) -> AsyncIterator[Partition]:
         """Yield the parts this source works in. `rules` is the value of the advanced rules, or None. One part by default."""
         yield Partition(key="all")
@@ -205,3 +213,7 @@ class Source(abc.ABC, Generic[ConfigT]):
         is closed.
         """
         raise NotImplementedError(f"{type(self).__name__} yields no content")
+
+    async def fetch_fields(self, content: ContentRef) -> dict[str, JSON]:
+        """Read the fields that complete a document whose content says `gives="fields"`. Raises `SourceError`."""
+        raise NotImplementedError(f"{type(self).__name__} yields no content that gives fields")
