@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from .catalogue import source_type
 from .failures import CommandFailed
 from .job import JOB_TYPES
 from .options import Command, destination_options
@@ -56,11 +57,10 @@ def edit(
 def _configured(connector: Connector, values: dict[str, str]) -> Connector:
     from ..protocol import connectors as transitions
     from ..protocol.configuration import read_configuration, schema_of, upkeep
-    from ..sources.registry import source_class
 
     if connector.service_type is None:
         raise CommandFailed(f"The connector {connector.id} has no service type, so it has no settings.")
-    config_class = source_class(connector.service_type).Config
+    config_class = source_type(connector.service_type).Config
     present = upkeep(connector.configuration, config_class).configuration
     check_fields(connector.service_type, schema_of(config_class), values)
     entered = with_values(present, values)
@@ -161,14 +161,13 @@ def check(connector_id: str, **where: Any) -> None:
 
 async def _check(destination: Destination, connector_id: str) -> str:
     from ..protocol.configuration import read_configuration
-    from ..sources.registry import source_class
     from .destination import open_destination
 
     async with open_destination(destination) as store:
         connector = await store.connectors.get(connector_id)
     if connector.service_type is None:
         raise CommandFailed(f"The connector {connector_id} has no service type, so there is nothing to ask.")
-    chosen = source_class(connector.service_type)
+    chosen = source_type(connector.service_type)
     source = chosen(read_configuration(chosen.Config, connector.configuration))
     async with source.session():
         await source.ping()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from .catalogue import known_service_type, source_type
 from .exits import Exit
 from .failures import CommandFailed, one_line
 from .options import Command, destination_options, format_option
@@ -132,26 +133,20 @@ def create(
 
 
 def _service_type(given: str | None) -> str:
-    from ..sources.registry import service_types
+    if given is None:
+        from ..sources.registry import service_types
 
-    known = [info.service_type for info in service_types()]
-    answer = given or ask(f"Service type ({', '.join(known)})", option="--service-type")
-    if answer not in known:
-        import difflib
-
-        close = difflib.get_close_matches(answer, known, n=1)
-        meant = f" Did you mean {close[0]!r}?" if close else ""
-        raise click.UsageError(f"There is no source {answer!r}.{meant} There are: {', '.join(known)}.")
-    return answer
+        known = ", ".join(info.service_type for info in service_types())
+        given = ask(f"Service type ({known})", option="--service-type")
+    return known_service_type(given)
 
 
 def _configuration(service_type: str, from_file: Path | None, values: dict[str, str]) -> dict[str, Any]:
     """The settings: from a file, from options, from answers. Raises `InvalidConfiguration` that lists all problems."""
     from ..protocol.configuration import read_configuration, schema_of
-    from ..sources.registry import source_class
     from .questions import ask_settings
 
-    config_class = source_class(service_type).Config
+    config_class = source_type(service_type).Config
     schema = schema_of(config_class)
     given: dict[str, Any] = _read_settings_file(from_file) if from_file else {}
     given |= values

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from .exits import MEANINGS, Exit
-from .failures import explain
+from .failures import explain, one_line
 from .groups import Entry, LazyGroup, Section
 
 _EPILOG = "\n".join(
@@ -117,8 +117,7 @@ def run(arguments: Sequence[str]) -> int:
         click.echo("Stopped; nothing was done.", err=True)
         return Exit.FAILED
     except click.ClickException as problem:
-        problem.show()
-        return problem.exit_code
+        return _failed(*_usage(problem))
     except BrokenPipeError:
         # The reader went away (`callboard search ... | head`): not an error, and nothing can be said to it. What is still
         # buffered goes nowhere, so that the interpreter does not complain about it at exit.
@@ -130,10 +129,22 @@ def run(arguments: Sequence[str]) -> int:
 
             traceback.print_exception(problem)
         explanation = explain(problem)
-        click.secho(f"Error: {explanation.message}", err=True, fg="red" if sys.stderr.isatty() else None)
-        if explanation.hint:
-            click.echo(f"       {explanation.hint}", err=True)
-        return explanation.code
+        return _failed(explanation.message, explanation.hint, explanation.code)
+
+
+def _usage(problem: click.ClickException) -> tuple[str, str, int]:
+    """What is wrong with a command line, and where its help is."""
+    context = getattr(problem, "ctx", None)
+    hint = f"See: {context.command_path} --help" if context is not None else ""
+    return one_line(problem.format_message()), hint, problem.exit_code
+
+
+def _failed(message: str, hint: str, code: int) -> int:
+    """Print one line, and at most a hint below it, and return the exit code."""
+    click.secho(f"Error: {message}", err=True, fg="red" if sys.stderr.isatty() else None)
+    if hint:
+        click.echo(f"       {hint}", err=True)
+    return code
 
 
 def main() -> NoReturn:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from .exits import Exit
+from .failures import CommandFailed
 from .options import Command, destination_options, format_option
 from .terminal import counted, is_terminal, note, print_json
 
@@ -80,8 +82,25 @@ async def _search(destination: Destination, index: str, body: dict[str, Any]) ->
 
 
 async def find(store: Store, index: str, body: dict[str, Any]) -> Hits:
-    """Ask the store. Raises `StoreError`, for instance because the index does not exist."""
-    answer = await store.client.search(index=index, **body)
+    """Ask the store. Raises `StoreError`, and `CommandFailed` for an index that is not there or a query that is not one."""
+    from ..protocol.store import NotFound, Refused
+
+    try:
+        answer = await store.client.search(index=index, **body)
+    except NotFound:
+        raise CommandFailed(
+            f"There is no index {index!r} at {store.target.shown}.",
+            hint="`callboard index list` shows those there are.",
+            code=Exit.NOT_FOUND,
+        ) from None
+    except Refused as refusal:
+        if "query_string" in body["query"] and refusal.status == 400:
+            raise CommandFailed(
+                "The server cannot read the query as Lucene's syntax.",
+                hint="Look at its quotes and brackets, or leave out --lucene to search for plain words.",
+                code=Exit.USAGE,
+            ) from refusal
+        raise
     return read_answer(answer.body)
 
 
