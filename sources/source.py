@@ -19,7 +19,7 @@ Rules for `documents`, `changes` and `identities`:
 from __future__ import annotations
 
 import abc
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
@@ -112,7 +112,7 @@ class Identity:
 
 
 Item: TypeAlias = Document | Failure | Checkpoint
-Listing: TypeAlias = AsyncIterator[Item | Sequence[Item]]
+Listing: TypeAlias = AsyncGenerator[Item | Sequence[Item], None]
 
 
 @attrs.frozen
@@ -187,7 +187,7 @@ class Source(abc.ABC, Generic[ConfigT]):
         """Say whether anything at all may have changed. False ends a job as completed, with nothing read."""
         return True
 
-    async def partitions(self, rules: JSON = None) -> AsyncIterator[Partition]:
+    async def partitions(self, rules: JSON = None) -> AsyncGenerator[Partition, None]:
         """Yield the parts this source works in. `rules` is the value of the advanced rules, or None. One part by default."""
         yield Partition(key="all")
 
@@ -202,7 +202,7 @@ class Source(abc.ABC, Generic[ConfigT]):
         """
         raise NotImplementedError(f"{type(self).__name__} has no change feed")
 
-    def identities(self) -> AsyncIterator[Identity | Failure | Sequence[Identity | Failure]]:
+    def identities(self) -> AsyncGenerator[Identity | Failure | Sequence[Identity | Failure], None]:
         """List everybody who may be granted access. Only sources with document-level security have it."""
         raise NotImplementedError(f"{type(self).__name__} has no identities")
 
