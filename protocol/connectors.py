@@ -39,6 +39,8 @@ TRANSITIONS: Final[Mapping[ConnectorStatus, frozenset[ConnectorStatus]]] = {
 }
 
 HEARTBEAT: Final = timedelta(seconds=300)
+CLOCK_DIFFERENCE_MAX: Final = timedelta(days=1)
+"""By how much the clocks of two services may differ."""
 JOB_VANISHED: Final = "JobNotFound: the document of the sync job has vanished."
 
 
@@ -184,12 +186,17 @@ def features_document(
 def schedule_fired(connector: Connector, job_type: JobType, fire_time: datetime) -> Connector:
     """Take the fire time for this service. Refused if another service has taken it, or a later one."""
     last = connector.scheduled_at(job_type)
-    if last is not None and last >= fire_time:
+    if last is not None and last >= fire_time and not is_nonsense(last, fire_time):
         raise TransitionRefused(
             f"The {job_type.value} sync of connector {connector.id} at {fire_time.isoformat()} was scheduled already."
         )
     changed: dict[str, Any] = {SCHEDULED_AT[job_type]: fire_time}
     return attrs.evolve(connector, **changed)
+
+
+def is_nonsense(last: datetime, now: datetime) -> bool:
+    """Tell whether a fire time lies so far ahead that a wrong clock wrote it; it must not silence a schedule for years."""
+    return last - now > CLOCK_DIFFERENCE_MAX
 
 
 def sync_starts(connector: Connector, job_type: JobType) -> Connector:
