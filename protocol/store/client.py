@@ -15,7 +15,7 @@ from elasticsearch import ApiError, AsyncElasticsearch
 
 from ... import __version__
 from ...runtime import monotonic
-from .embedded_node import embedded_node
+from .embedded_node import embedded_node_class
 from .errors import Forbidden, NotElasticsearch, StoreError
 from .lean_node import LeanNode
 from .retries import RetryPolicy
@@ -97,7 +97,7 @@ class Wire:
         self.target = target
         node_class: Any = LeanNode
         if target.embedded is not None:
-            node_class = embedded_node
+            node_class = embedded_node_class(target.embedded)
         elif target.transport == "httpx":
             node_class = "httpxasync"
         self.client = StoreClient(
@@ -109,6 +109,9 @@ class Wire:
         transport = self.client.transport
         assert isinstance(transport, StoreTransport)
         self.transport = transport
+        for node in transport.node_pool.all():
+            # The client writes its own name over whatever the configuration says.
+            node.headers["user-agent"] = target.user_agent(__version__)
         self.transport.policy = target.retries
         self.transport.on_retry = on_retry
 

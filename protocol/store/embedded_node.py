@@ -29,21 +29,24 @@ Application = Callable[
 ]
 
 
-def embedded_node(config: NodeConfig) -> BaseAsyncNode:
-    """The node for `Target(embedded=...)`: an `httpx.AsyncBaseTransport` is used as one, anything else is called as ASGI."""
-    embedded = config._extras[EMBEDDED_EXTRA]
-    if hasattr(embedded, "handle_async_request"):
-        return _TransportNode(config, embedded)
-    return EmbeddedNode(config, embedded)
+def embedded_node_class(embedded: Any) -> type[BaseAsyncNode]:
+    """The node class for `Target(embedded=...)`: an `httpx.AsyncBaseTransport` is used as one, anything else is ASGI.
+
+    httpx's own transport for ASGI is taken apart: under Trio it leaves an unfinished generator behind with every request.
+    """
+    is_transport = hasattr(embedded, "handle_async_request") and not hasattr(embedded, "app")
+    return EmbeddedTransportNode if is_transport else EmbeddedNode
 
 
-class _TransportNode(HttpxAsyncHttpNode):
-    def __init__(self, config: NodeConfig, transport: Any) -> None:
+class EmbeddedTransportNode(HttpxAsyncHttpNode):
+    """Sends requests through an httpx transport that somebody else made, and owns."""
+
+    def __init__(self, config: NodeConfig) -> None:
         import httpx
 
         super().__init__(config)
         self.client = httpx.AsyncClient(
-            transport=transport, base_url=self.base_url, timeout=config.request_timeout, trust_env=False
+            transport=config._extras[EMBEDDED_EXTRA], base_url=self.base_url, timeout=config.request_timeout
         )
 
 
@@ -52,9 +55,10 @@ class EmbeddedNode(BaseAsyncNode):
 
     _CLIENT_META_HTTP_CLIENT: ClassVar[tuple[str, str]] = ("in", "1")
 
-    def __init__(self, config: NodeConfig, app: Application) -> None:
+    def __init__(self, config: NodeConfig) -> None:
         super().__init__(config)
-        self._app = app
+        embedded = config._extras[EMBEDDED_EXTRA]
+        self._app: Application = getattr(embedded, "app", embedded)
 
     async def perform_request(  # type: ignore[override]
         self,

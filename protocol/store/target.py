@@ -133,12 +133,16 @@ class Target:
             return None
         return "Basic " + base64.b64encode(f"{username}:{password or ''}".encode()).decode()
 
+    def user_agent(self, version: str) -> str:
+        """How requests name their sender."""
+        return f"callboard-{version}/{self.role}"
+
     def node_config(self, version: str) -> NodeConfig:
         """What the official client needs to know. Raises `InvalidTarget` for certificates that cannot be read."""
         address = self.address()
         headers = HttpHeaders(self.headers)
         headers["X-elastic-product-origin"] = "connectors"
-        headers["user-agent"] = f"callboard-{version}/{self.role}"
+        headers["user-agent"] = self.user_agent(version)
         authorization = self._authorization()
         if authorization is not None:
             headers["authorization"] = authorization

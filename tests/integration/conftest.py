@@ -29,11 +29,11 @@ def server_kind(request: pytest.FixtureRequest) -> tuple[str, str | None]:
 
 
 @pytest.fixture
-async def server(server_kind: tuple[str, str | None]) -> AsyncIterator[Server]:
+async def server(server_kind: tuple[str, str | None]) -> Server:
     """A server to speak to: each test that asks for it runs once per kind."""
     name, url = server_kind
     assert url is not None
-    yield Server(name, Target(url))
+    return Server(name, Target(url))
 
 
 @pytest.fixture
