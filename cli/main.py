@@ -42,6 +42,7 @@ SECTIONS = (
         {
             "sync": Entry("sync:sync", "Make an index equal to a source, once."),
             "search": Entry("search:search", "Search an index and show where the words stand."),
+            "diff": Entry("diff:diff", "Compare what two indices hold, document by document."),
         },
     ),
     Section(
