@@ -84,8 +84,7 @@ def _show(found: Difference, left: str, right: str) -> None:
     for example in found.examples:
         if example.kind != "different":
             rows.append((example.id, f"only in {left if example.kind == 'only_left' else right}", "", ""))
-        for field in example.fields:
-            rows.append((example.id, field.field, _short(field.left), _short(field.right)))
+        rows.extend((example.id, field.field, _short(field.left), _short(field.right)) for field in example.fields)
     if rows:
         click.echo()
         print_table(["Document", "What differs", left, right], rows)
