@@ -7,6 +7,11 @@ from collections import Counter
 from typing import NoReturn, Protocol
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A shared machine makes single examples slow; speed is measured by the benchmarks, not by Hypothesis.
+settings.register_profile("callboard", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("callboard")
 
 _ENABLE = "; run it with: "
 
