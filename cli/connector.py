@@ -33,6 +33,19 @@ SECTIONS = (
             "delete": Entry("connector:delete", "Delete a connector; its index stays unless asked."),
         },
     ),
+    Section(
+        "Deployments in files",
+        {
+            "export": Entry("connector_files:export", "Write connectors as YAML, for version control."),
+            "apply": Entry(
+                "connector_files:apply", "Make the connectors equal to a file, after showing the difference."
+            ),
+            "import": Entry(
+                "connector_files:import_",
+                "Create or change the connectors that a file describes; the same as apply -f FILE.",
+            ),
+        },
+    ),
 )
 
 

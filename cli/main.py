@@ -57,6 +57,7 @@ SECTIONS = (
         {
             "login": Entry("login:login", "Check credentials and remember them."),
             "index": Entry("index:index", "List, empty and delete indices."),
+            "completion": Entry("completion:completion", "Print what makes your shell complete commands and options."),
         },
     ),
 )

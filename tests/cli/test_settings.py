@@ -36,7 +36,7 @@ def test_a_field_is_set_once() -> None:
 
 
 def test_an_unknown_field_is_told_the_nearest_one_and_all_there_are() -> None:
-    with pytest.raises(click.UsageError, match="Did you mean 'directory'.*directory, port, use_tls"):
+    with pytest.raises(click.UsageError, match=r"Did you mean 'directory'.*directory, port, use_tls"):
         check_fields("dir", SCHEMA, ["directry"])
 
 
