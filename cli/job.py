@@ -25,6 +25,7 @@ SECTIONS = (
             "start": Entry("job:start", "Ask for a sync of a connector."),
             "list": Entry("job:list_", "List the jobs of a connector, oldest first."),
             "view": Entry("job:view", "Show one job."),
+            "follow": Entry("job_follow:follow", "Watch a job until it ends."),
             "cancel": Entry("job:cancel", "Ask for the end of a job."),
         },
     ),

@@ -57,6 +57,9 @@ SECTIONS = (
         {
             "login": Entry("login:login", "Check credentials and remember them."),
             "index": Entry("index:index", "List, empty and delete indices."),
+            "doctor": Entry(
+                "doctor:doctor", "Look whether everything is there that Callboard needs, here and at the server."
+            ),
             "completion": Entry("completion:completion", "Print what makes your shell complete commands and options."),
         },
     ),
