@@ -47,7 +47,9 @@ def edit(
 
     def decide(connector: Connector) -> Connector:
         changed = _configured(connector, values) if values else connector
-        renamed = {key: text for key, text in {"name": name, "description": description}.items() if text is not None}
+        renamed: dict[str, Any] = {
+            key: text for key, text in {"name": name, "description": description}.items() if text is not None
+        }
         return attrs.evolve(changed, **renamed)
 
     changed = _change(Destination.chosen(**where), connector_id, decide)
@@ -172,4 +174,5 @@ async def _check(destination: Destination, connector_id: str) -> str:
     async with source.session():
         await source.ping()
         await source.validate()
-    return chosen.name
+    title: str = chosen.name
+    return title

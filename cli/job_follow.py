@@ -49,13 +49,12 @@ async def _follow(destination: Destination, job_id: str) -> SyncJob:
 
     async with open_destination(destination) as store:
         latest = await store.jobs.get(job_id)
-        if latest.status.is_terminal:
-            return latest
-        async with showing(f"Job {job_id}", lambda: _counts(latest)):
-            while not latest.status.is_terminal:
+        async with showing(f"Job {job_id}", lambda: _counts(latest), quiet=latest.status.is_terminal):
+            while True:
+                if latest.status.is_terminal:
+                    return latest
                 await trio.sleep(LOOK_EVERY_S)
                 latest = await store.jobs.get(job_id)
-        return latest
 
 
 def _counts(job: SyncJob) -> Counts:
