@@ -73,7 +73,12 @@ class NotFound(StoreError):
 
 
 class Conflict(StoreError):
-    """409: the document changed since it was read, or exists already."""
+    """409: the document changed since it was read, or exists already.
+
+    `perhaps_own` tells that an earlier attempt of the same call got no answer, so that it may have been the one that wrote.
+    """
+
+    perhaps_own = False
 
 
 class TooLarge(StoreError):

@@ -1,8 +1,8 @@
 """Documents that several programs write: read with their sequence number, decide, write only if nobody else has written.
 
 The decision is a pure function of the stored document and runs again after every conflict, so it always judges what is really
-there. A write whose answer was lost looks like a conflict when it is sent again; if the document then is exactly what was to be
-written, it was ours.
+there. A write whose answer was lost looks like a conflict when it is sent again; only then, if the document is exactly what was to
+be written, it counts as ours. Without that condition every loser of a race for one and the same change would think it had won.
 """
 
 from __future__ import annotations
@@ -77,13 +77,13 @@ class GuardedDocuments(Generic[D]):
         return self._read(document_id, told["_source"]), Version(told["_seq_no"], told["_primary_term"])
 
     async def create(self, document_id: str, document: D) -> D:
-        """Write a new document. Raises `Conflict` if there is one of that id, unless it is this very one."""
+        """Write a new document. Raises `Conflict` if there is one of that id already."""
         source = self._write(document)
         try:
             await self._wire.client.create(index=self._alias, id=document_id, document=source, refresh=True)
-        except Conflict:
+        except Conflict as conflict:
             stored, _ = await self.read(document_id)
-            if not same_json(self._write(stored), source):
+            if not (conflict.perhaps_own and same_json(self._write(stored), source)):
                 raise Conflict(f"{self._what} {document_id!r} exists already.", status=409) from None
         return self._read(document_id, source)
 
@@ -100,10 +100,11 @@ class GuardedDocuments(Generic[D]):
                 return before
             try:
                 await self._write_guarded(document_id, before, after, version, refresh=refresh)
-            except Conflict:
-                stored, _version = await self.read(document_id)
-                if same_json(self._write(stored), self._write(after)):
-                    return stored
+            except Conflict as conflict:
+                if conflict.perhaps_own:
+                    stored, _version = await self.read(document_id)
+                    if same_json(self._write(stored), self._write(after)):
+                        return stored
                 await trio.sleep(random().random() * CONFLICT_PAUSE_S_MAX)
             except NotFound:
                 raise self._absent(document_id) from None

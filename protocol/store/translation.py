@@ -31,6 +31,8 @@ from .http1 import MalformedAnswer
 from .retries import Failing
 
 REASON_LETTERS_MAX = 500
+UNANSWERED = "x-callboard-unanswered-attempts"
+"""Header that the transport adds to an answer, if earlier attempts of its call may have been carried out without our knowing."""
 
 # Statuses that a proxy or load balancer before Elasticsearch gives on its own account.
 _STATUSES_OF_PROXIES = frozenset({401, 403, 407, 413, 429, 500, 502, 503, 504})
@@ -83,7 +85,9 @@ def error_of_answer(status: int, headers: Mapping[str, str], body: Any, *, where
         case 404:
             return NotFound(f"{where} has nothing at {request}.{said}", **told)
         case 409:
-            return Conflict(f"Somebody else wrote first: {request} at {where}.{said}", **told)
+            conflict = Conflict(f"Somebody else wrote first: {request} at {where}.{said}", **told)
+            conflict.perhaps_own = UNANSWERED in headers
+            return conflict
         case 413:
             return TooLarge(f"{where} does not take a request of this size: {request}. Send smaller batches.", **told)
         case 429:

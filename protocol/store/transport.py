@@ -13,8 +13,8 @@ from elastic_transport._node import NodeApiResponse
 from elastic_transport.client_utils import DEFAULT, DefaultType
 
 from ...runtime import monotonic, now, random
-from .retries import Answered, Done, Drop, Outcome, Retry, RetryPolicy, judge
-from .translation import failing
+from .retries import Answered, Done, Drop, Failing, Outcome, Retry, RetryPolicy, judge
+from .translation import UNANSWERED, failing
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +87,7 @@ class StoreTransport(AsyncTransport):
         policy = policy or self.policy
         _ask_in_plain_json(headers)
         started_s = monotonic()
-        attempt = 0
+        attempt = unanswered = 0
         while True:
             attempt += 1
             node: Any = self.node_pool.get()
@@ -113,13 +113,25 @@ class StoreTransport(AsyncTransport):
                     if failure is not None:
                         raise failure
                     assert answer is not None
+                    if unanswered:
+                        answer.meta.headers[UNANSWERED] = str(unanswered)
                     return answer
                 case Retry(after_s=after_s, why=why):
+                    unanswered += _may_have_been_carried_out(outcome)
                     request = f"{method} {target.partition('?')[0]}"
                     log.info("elasticsearch.retry", request=request, attempt=attempt, after_s=after_s, why=why)
                     if self.on_retry is not None:
                         self.on_retry(Retrying(request, attempt, after_s, why))
                     await trio.sleep(after_s)
+
+
+def _may_have_been_carried_out(outcome: Outcome) -> bool:
+    match outcome:
+        case Answered(status=status):
+            # What says 502, 503 or 504 may stand between us and a server that did as it was told.
+            return status != 429
+        case _:
+            return outcome is not Failing.REFUSED
 
 
 async def _perform(
