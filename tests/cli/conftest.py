@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import attrs
@@ -102,3 +105,44 @@ def callboard(tmp_path: Path) -> Iterator[Callboard]:
     for process in runner.started:
         process.kill()
         process.communicate()
+
+
+@contextmanager
+def _answering(status: int, body: bytes, **headers: str) -> Iterator[str]:
+    """A web server that answers everything the same way; gives its URL."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            for name, value in ({"Content-Length": str(len(body))} | headers).items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815
+
+        def log_message(self, format: str, *arguments: object) -> None: ...  # noqa: A002
+
+    class Server(http.server.ThreadingHTTPServer):
+        daemon_threads = True
+
+    server = Server(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[..., str]]:
+    """`answering(401, b"{}", Content_Type="application/json")` starts a server that answers so, and gives its URL."""
+    with ExitStack() as stack:
+        yield lambda *arguments, **headers: stack.enter_context(_answering(*arguments, **headers))

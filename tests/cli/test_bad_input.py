@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
 import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,40 +17,6 @@ def notes(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "one.txt").write_text("The thunder sheet is cracked.\n")
     return folder
-
-
-@contextmanager
-def answering(status: int, body: bytes, **headers: str) -> Iterator[str]:
-    """A web server that answers everything the same way; gives its URL."""
-
-    class Answer(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def _answer(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            self.send_response(status)
-            for name, value in ({"Content-Length": str(len(body))} | headers).items():
-                self.send_header(name.replace("_", "-"), value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815
-
-        def log_message(self, format: str, *arguments: object) -> None: ...  # noqa: A002
-
-    class Server(http.server.ThreadingHTTPServer):
-        daemon_threads = True
-
-    server = Server(("127.0.0.1", 0), Answer)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(5)
 
 
 def sync_to(callboard: Any, destination: Path | str, folder: Path | str, index: str = "notes") -> Any:
@@ -128,22 +90,22 @@ def test_nobody_listens(callboard: Any, notes: Path) -> None:
     sync_to(callboard, f"http://127.0.0.1:{port}", notes).assert_failed(Exit.UNREACHABLE, f"127.0.0.1:{port}")
 
 
-def test_a_server_that_is_not_elasticsearch(callboard: Any, notes: Path) -> None:
-    with answering(200, b"<html>Welcome</html>", Content_Type="text/html") as url:
-        sync_to(callboard, url, notes).assert_failed(Exit.UNREACHABLE, url.removeprefix("http://"))
-        callboard("search", "notes", "x", "--to", url).assert_failed(Exit.UNREACHABLE, url.removeprefix("http://"))
+def test_a_server_that_is_not_elasticsearch(callboard: Any, answering: Any, notes: Path) -> None:
+    url = answering(200, b"<html>Welcome</html>", Content_Type="text/html")
+    sync_to(callboard, url, notes).assert_failed(Exit.UNREACHABLE, url.removeprefix("http://"))
+    callboard("search", "notes", "x", "--to", url).assert_failed(Exit.UNREACHABLE, url.removeprefix("http://"))
 
 
-def test_wrong_credentials(callboard: Any, notes: Path, tmp_path: Path) -> None:
+def test_wrong_credentials(callboard: Any, answering: Any, notes: Path, tmp_path: Path) -> None:
     refusal = b'{"error":{"type":"security_exception","reason":"unable to authenticate"},"status":401}'
     key = tmp_path / "key"
     key.write_text("dGhlIHdyb25nIGtleQ==\n")
     headers = {"Content_Type": "application/json", "X_elastic_product": "Elasticsearch"}
-    with answering(401, refusal, **headers) as url:
-        failed = callboard("search", "notes", "x", "--to", url, "--api-key-file", key)
-        failed.assert_failed(Exit.REFUSED, url.removeprefix("http://"))
-        assert "dGhlIHdyb25nIGtleQ" not in failed.err
-        sync_to(callboard, url, notes).assert_failed(Exit.REFUSED, url.removeprefix("http://"))
+    url = answering(401, refusal, **headers)
+    failed = callboard("search", "notes", "x", "--to", url, "--api-key-file", key)
+    failed.assert_failed(Exit.REFUSED, url.removeprefix("http://"))
+    assert "dGhlIHdyb25nIGtleQ" not in failed.err
+    sync_to(callboard, url, notes).assert_failed(Exit.REFUSED, url.removeprefix("http://"))
 
 
 @pytest.mark.parametrize("name", ["Notes", "_notes", "a b", "no*tes", "..", "", "x" * 256])
