@@ -148,7 +148,7 @@ class LeanNode(BaseAsyncNode):
             raise ConnectionError(str(exc), errors=(exc,)) from exc
         except (OSError, TruncatedAnswer, trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             cause = exc.__cause__
-            if isinstance(cause, ssl.SSLError):
+            if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
                 raise TlsError(str(cause), errors=(cause,)) from exc
             shown = cause if isinstance(cause, Exception) else exc
             raise ConnectionError(str(shown), errors=(shown,)) from exc

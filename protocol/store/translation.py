@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from elastic_transport import ConnectionTimeout, SerializationError, TlsError, TransportError
+from elastic_transport import ConnectionTimeout, SerializationError, TransportError
 from elasticsearch import ApiError, UnsupportedProductError
 
 from .errors import (
@@ -42,7 +42,7 @@ def failing(error: TransportError) -> Failing:
     """Why there was no answer, as the retry policy needs to know it."""
     if isinstance(error, ConnectionTimeout):
         return Failing.TIMED_OUT
-    if isinstance(error, TlsError | SerializationError) or _caused_by(error, MalformedAnswer):
+    if isinstance(error, SerializationError) or _caused_by(error, MalformedAnswer) or tls_fault(error) is not None:
         return Failing.FINAL
     if _caused_by(error, ConnectionRefusedError):
         return Failing.REFUSED
@@ -53,8 +53,9 @@ def error_of_failure(error: TransportError, *, where: str, request: str) -> Stor
     """Translate a request that got no usable answer."""
     if isinstance(error, UnsupportedProductError | SerializationError) or _caused_by(error, MalformedAnswer):
         return NotElasticsearch(f"{where} answers, but not like Elasticsearch. Look at address, port and scheme.")
-    if isinstance(error, TlsError):
-        return UntrustedCertificate(_about_tls(error, where))
+    fault = tls_fault(error)
+    if fault is not None:
+        return UntrustedCertificate(_about_tls(fault, where))
     if isinstance(error, ConnectionTimeout):
         return TimedOut(f"{where} gave no answer to {request} in time. Is it overloaded, or behind a firewall?")
     if _caused_by(error, ConnectionRefusedError):
@@ -136,20 +137,23 @@ def without_secrets(message: str, secrets: tuple[str, ...]) -> str:
     return message
 
 
-def _about_tls(error: TlsError, where: str) -> str:
+def tls_fault(error: BaseException) -> ssl.SSLError | None:
+    """The disagreement about TLS behind an error. A connection that merely broke off is none, and may work next time."""
     for cause in _causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return (
-                f"The certificate of {where} is not trusted ({cause.verify_message}). "
-                "Give the file of its authority as ca_certs."
-            )
-        if isinstance(cause, ssl.SSLError) and cause.reason in (
-            "WRONG_VERSION_NUMBER",
-            "HTTP_REQUEST",
-            "RECORD_LAYER_FAILURE",
-        ):
-            return f"{where} does not speak TLS on this port. Is it http:// there?"
-    return f"TLS with {where} failed ({_one_line(str(error))})."
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+            return cause
+    return None
+
+
+def _about_tls(fault: ssl.SSLError, where: str) -> str:
+    if isinstance(fault, ssl.SSLCertVerificationError):
+        return (
+            f"The certificate of {where} is not trusted ({fault.verify_message}). "
+            "Give the file of its authority as ca_certs."
+        )
+    if fault.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
+        return f"{where} does not speak TLS on this port. Is it http:// there?"
+    return f"TLS with {where} failed ({_one_line(str(fault))})."
 
 
 def _one_line(text: str) -> str:

@@ -220,15 +220,17 @@ async def test_a_listing_whose_index_vanishes_is_an_error_and_not_short(
 ) -> None:
     await store.content.ensure_index(index)
     await store.content.bulk(numbered(30), index=index)
-    async with open_store(attrs.evolve(server.target, retries=RetryPolicy(patience_s=0))) as impatient:
+    async with (
+        open_store(attrs.evolve(server.target, retries=RetryPolicy(patience_s=0))) as impatient,
+        aclosing(impatient.content.existing(index, page_size=10)) as pages,
+    ):
+        assert len(await anext(pages)) == 10
+        await store.content.delete_index(index)
         with pytest.raises((Incomplete, NotFound, Unavailable)):
-            async with aclosing(impatient.content.existing(index, page_size=10)) as pages:
-                async for _ in pages:
-                    await store.content.delete_index(index)
-    with pytest.raises(NotFound):
-        async with aclosing(store.content.existing(index)) as pages:
-            async for _ in pages:
-                raise AssertionError
+            await anext(pages)
+    async with aclosing(store.content.existing(index)) as pages:
+        with pytest.raises(NotFound):
+            await anext(pages)
 
 
 async def test_counting_and_deleting_by_query(store: Store, index: str) -> None:
