@@ -31,7 +31,7 @@ _REMEMBERED_ANSWERS_MAX = 256
 _DRIP_PIECE_BYTES = 16
 
 
-class ConnectionCut(Exception):
+class ConnectionCut(ConnectionError):
     """Raised out of the application to make the server close the connection without (the rest of) an answer."""
 
 

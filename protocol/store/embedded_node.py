@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -75,8 +76,13 @@ class EmbeddedNode(BaseAsyncNode):
         timeout_s = self.config.request_timeout if isinstance(request_timeout, DefaultType) else request_timeout
         exchange = _Exchange(body or b"")
         started = time.perf_counter()
-        with trio.move_on_after(math.inf if timeout_s is None else timeout_s) as limit:
-            await self._app(_scope(method, target, sent_headers, len(body or b"")), exchange.receive, exchange.send)
+        scope = _scope(method, target, sent_headers, len(body or b""))
+        try:
+            with trio.move_on_after(math.inf if timeout_s is None else timeout_s) as limit:
+                await self._app(scope, exchange.receive, exchange.send)
+        except builtins.ConnectionError as exc:
+            # How an application without sockets says that it cut the connection; anything else it raises is a bug.
+            raise ConnectionError(str(exc) or "the embedded node cut the connection", errors=(exc,)) from exc
         if limit.cancelled_caught and not exchange.ended:
             raise ConnectionTimeout(f"no answer in {timeout_s} s")
         if exchange.status is None or not exchange.ended:
