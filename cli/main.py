@@ -50,6 +50,8 @@ SECTIONS = (
         {
             "connector": Entry("connector:connector", "Create, look at and change connectors."),
             "job": Entry("job:job", "Start, watch and cancel sync jobs."),
+            "source": Entry("source:source", "Look at sources, and make one of your own."),
+            "rules": Entry("rules:rules", "Try sync rules before they decide what is indexed."),
         },
     ),
     Section(

@@ -1,0 +1,167 @@
+"""`callboard sync`: make an index equal to a source, once, in this process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import click
+
+from .exits import Exit
+from .job import JOB_TYPES
+from .options import Command, destination_options, format_option
+from .settings import parse_assignments
+from .terminal import counted, in_bytes, in_seconds, note, print_json
+
+if TYPE_CHECKING:
+    from .destination import Destination
+    from .one_shot import Ended
+
+
+@attrs.frozen
+class Wish:
+    """What a person asks for with one command line."""
+
+    service_type: str
+    values: dict[str, str] = attrs.field(repr=False)
+    index_name: str
+    kind: str
+    quiet: bool = False
+    title: str = ""
+
+
+@click.command(cls=Command)
+@click.argument("service_type")
+@click.option(
+    "--set",
+    "assignments",
+    metavar="FIELD=VALUE",
+    multiple=True,
+    help="A setting of the source; repeatable. `callboard source describe SERVICE_TYPE` shows them.",
+)
+@click.option(
+    "--set-file",
+    "files",
+    metavar="FIELD=FILE",
+    multiple=True,
+    help="A setting whose value is the first line of a file, for passwords; repeatable.",
+)
+@click.option(
+    "--index", "index_name", metavar="NAME", required=True, help="The index to fill; made if it does not exist."
+)
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(JOB_TYPES, case_sensitive=False),
+    default="full",
+    show_default=True,
+    help="Everything, what has changed, or who may see what.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@destination_options
+@format_option("text", "json", default="text")
+def sync(
+    service_type: str,
+    assignments: tuple[str, ...],
+    files: tuple[str, ...],
+    index_name: str,
+    kind: str,
+    quiet: bool,
+    format_: str,
+    **where: Any,
+) -> int:
+    """Make an index equal to a source, once.
+
+    New and changed documents are indexed, and what the source no longer has is deleted. The sync is an ordinary job of an ordinary
+    connector: both are kept in the server, so that the next sync of the same index needs no settings, and a service can take
+    over. Ctrl-C ends it in order.
+
+    \b
+    callboard sync dir --set directory=$HOME/notes --index notes
+    callboard sync dir --set directory=/srv/docs --index docs --embedded ~/callboard-data
+    callboard sync postgresql --set host=db --set-file password=/run/secrets/db ... --index sales --to https://search:9200
+    """
+    from ..protocol.indices import check_index_name
+    from .catalogue import known_service_type
+    from .destination import Destination
+    from .running import run_async
+
+    wish = Wish(
+        service_type=known_service_type(service_type),
+        values=_values(assignments, files),
+        index_name=check_index_name(index_name),
+        kind=kind.lower(),
+        quiet=quiet,
+    )
+    ended = run_async(_sync, Destination.chosen(**where), wish)
+    if format_ == "json":
+        print_json(ended.as_json())
+    else:
+        print_ended(ended, index_name)
+    return exit_code(ended)
+
+
+def _values(assignments: tuple[str, ...], files: tuple[str, ...]) -> dict[str, str]:
+    from pathlib import Path
+
+    from .options import read_secret_file
+
+    values = parse_assignments(assignments)
+    for name, path in parse_assignments(files).items():
+        if name in values:
+            raise click.UsageError(f"The field {name!r} is set twice.")
+        values[name] = read_secret_file(Path(path).expanduser(), name)
+    return values
+
+
+async def _sync(destination: Destination, wish: Wish) -> Ended:
+    from .destination import open_destination
+    from .embedding import data_folder
+    from .one_shot import check_source, run_one_shot
+    from .own_connector import connector_for, entered
+
+    configuration = entered(wish.service_type, {}, wish.values) if wish.values else None
+    if configuration is not None:
+        # Asked before anything is made: a mistyped folder must not leave an index behind.
+        await check_source(wish.service_type, configuration)
+    with data_folder(destination.embedded) as keep:
+        async with open_destination(destination, create=True) as store:
+            await store.ensure_indices()
+            connector = await connector_for(store, wish.service_type, wish.index_name, wish.values, wish.index_name)
+            keep()
+            return await run_one_shot(store, connector, wish.kind, title=wish.title or _title(wish), quiet=wish.quiet)
+
+
+def _title(wish: Wish) -> str:
+    return f"Syncing {wish.service_type} into {wish.index_name}"
+
+
+def exit_code(ended: Ended) -> Exit:
+    """Done if the job completed; interrupted if a signal ended it; failed for all else."""
+    if ended.interrupted:
+        return Exit.INTERRUPTED
+    return Exit.DONE if ended.status == "completed" else Exit.FAILED
+
+
+def print_ended(ended: Ended, index_name: str) -> None:
+    """Say in one line how a sync ended, and what could not be indexed in more."""
+    counts = [
+        f"{counted(ended.indexed, 'document')} indexed",
+        f"{ended.deleted:,} deleted",
+        f"{ended.unchanged:,} unchanged",
+    ]
+    if ended.failed:
+        counts.append(f"{ended.failed:,} failed")
+    line = f"{', '.join(counts)}; {in_bytes(ended.size_bytes)} in {in_seconds(ended.seconds)}."
+    match ended.status:
+        case "completed":
+            click.secho(f"{index_name}: {line}", fg=None)
+        case "error":
+            note(f"Error: {ended.error}")
+            note(f"       Until then: {line}")
+        case status:
+            note(f"{status.capitalize()}: {line}")
+    for what, cause in ended.failures:
+        note(f"  failed: {what}: {cause}")
+    if ended.failed > len(ended.failures):
+        note(f"  ... and {ended.failed - len(ended.failures):,} more")
