@@ -22,6 +22,7 @@ from elastic_transport import (
 from elastic_transport._node import NodeApiResponse
 from elastic_transport.client_utils import DEFAULT, DefaultType
 
+from .http1 import MalformedAnswer, unpacked
 from .target import EMBEDDED_EXTRA
 
 Message = MutableMapping[str, Any]
@@ -90,7 +91,11 @@ class EmbeddedNode(BaseAsyncNode):
         meta = ApiResponseMeta(
             exchange.status, "1.1", HttpHeaders(exchange.headers), time.perf_counter() - started, self.config
         )
-        return NodeApiResponse(meta, b"".join(exchange.parts))
+        try:
+            answer_body = unpacked(b"".join(exchange.parts), meta.headers.get("content-encoding"))
+        except MalformedAnswer as exc:
+            raise ConnectionError(str(exc), errors=(exc,)) from exc
+        return NodeApiResponse(meta, answer_body)
 
     async def close(self) -> None:  # type: ignore[override]
         """The application belongs to whoever started it."""

@@ -79,22 +79,7 @@ class AnswerReader:
         """The whole body, with `Content-Encoding` gzip or deflate undone. Raises `MalformedAnswer`."""
         assert self.complete
         raw = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        encoding = self.headers.get("content-encoding", "identity").strip().lower()
-        if encoding == "identity" or not raw:
-            return raw
-        if encoding not in ("gzip", "deflate"):
-            raise MalformedAnswer(f"content encoding {encoding!r} was not asked for")
-        # 32 + MAX_WBITS recognises gzip and zlib by their headers.
-        unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS)
-        try:
-            plain = unpacker.decompress(raw, self._body_bytes_max)
-        except zlib.error as exc:
-            raise MalformedAnswer(f"the compressed body is broken ({exc})") from exc
-        if unpacker.unconsumed_tail:
-            raise MalformedAnswer(f"the body is larger than {self._body_bytes_max} bytes")
-        if not unpacker.eof:
-            raise MalformedAnswer("the compressed body ends too early")
-        return plain
+        return unpacked(raw, self.headers.get("content-encoding"), self._body_bytes_max)
 
     # Each step works on `_pending` and returns whether it got further.
 
@@ -206,6 +191,26 @@ class AnswerReader:
             return False
         self.complete = not line
         return True
+
+
+def unpacked(raw: bytes, encoding: str | None, body_bytes_max: int = BODY_BYTES_MAX) -> bytes:
+    """Undo a `Content-Encoding`: gzip, deflate or none. Raises `MalformedAnswer` for others, broken ones and bombs."""
+    encoding = (encoding or "identity").strip().lower()
+    if encoding == "identity" or not raw:
+        return raw
+    if encoding not in ("gzip", "deflate"):
+        raise MalformedAnswer(f"content encoding {encoding!r} was not asked for")
+    # 32 + MAX_WBITS recognises gzip and zlib by their headers.
+    unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS)
+    try:
+        plain = unpacker.decompress(raw, body_bytes_max)
+    except zlib.error as exc:
+        raise MalformedAnswer(f"the compressed body is broken ({exc})") from exc
+    if unpacker.unconsumed_tail:
+        raise MalformedAnswer(f"the body is larger than {body_bytes_max} bytes")
+    if not unpacker.eof:
+        raise MalformedAnswer("the compressed body ends too early")
+    return plain
 
 
 def _status_line(line: bytes) -> tuple[str, int]:

@@ -23,7 +23,7 @@ from ..indices import JOBS_ALIAS
 from ..jobs import IDLE_AFTER, Counts, TransitionRefused
 from ..wire import JSON, write_stamp
 from .client import Wire
-from .errors import NotSupported
+from .errors import NotSupported, TooManyRequests, Unavailable, Unreachable
 from .guarded import GuardedDocuments
 
 CLAIM_MARK = "claim_id"
@@ -54,18 +54,30 @@ class Jobs:
         )
         if self._api:
             try:
-                # Sent once: the server chooses the id, so a second attempt could make a second job.
-                told = await self._wire.call(
-                    "POST",
-                    "/_connector/_sync_job",
-                    {"id": connector.id, "job_type": job_type.value, "trigger_method": trigger_method.value},
-                    max_retries=0,
-                )
+                return await self._create_through_api(job)
             except NotSupported:
                 self._api = False
-            else:
-                return await self.get(told["id"])
         return await self.documents.create(job.id, job)
+
+    async def _create_through_api(self, job: SyncJob) -> SyncJob:
+        # The server chooses the id, so a second attempt could make a second job: it is sent once. If no answer comes, the
+        # job is looked for, and made in the index if it is not there; a sync must neither be lost nor doubled.
+        known = {found.id async for found in self._like(job)}
+        body = {
+            "id": job.connector.id,
+            "job_type": job.job_type.value,
+            "trigger_method": job.trigger_method.value,
+        }
+        try:
+            told = await self._wire.call("POST", "/_connector/_sync_job", body, max_retries=0)
+        except (Unreachable, Unavailable, TooManyRequests):
+            made = [found async for found in self._like(job) if found.id not in known]
+            return made[0] if made else await self.documents.create(job.id, job)
+        return await self.get(told["id"])
+
+    def _like(self, job: SyncJob) -> AsyncGenerator[SyncJob]:
+        alive = [status for status in JobStatus if not status.is_terminal]
+        return self.list(connector_ids=[job.connector.id], statuses=alive, job_types=[job.job_type])
 
     async def get(self, job_id: str) -> SyncJob:
         """Read one job as it is now. Raises `NotFound`."""

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import attrs
 from elastic_transport import HttpHeaders, NodeConfig
@@ -65,16 +65,21 @@ class Target:
             raise InvalidTarget(
                 "Give either the URL of an Elasticsearch or an embedded node, not both and not neither."
             )
-        for name, value in {"api_key": self.api_key, "username": self.username, "password": self.password}.items():
-            if value is not None and any(ord(letter) < 0x20 or ord(letter) == 0x7F for letter in value):
+        address = self.address()
+        given = {"api_key": self.api_key, "username": self.username, "password": self.password}
+        in_url = {"username in the URL": address.username, "password in the URL": address.password}
+        for name, value in (*given.items(), *in_url.items()):
+            if value is not None and not _is_printable(value):
                 raise InvalidTarget(
                     f"The {name} contains a line break or control character; look at how it was pasted."
                 )
+        for name, value in self.headers.items():
+            if not (name.isascii() and value.isascii() and _is_printable(name + value)):
+                raise InvalidTarget(f"The header {name!r} contains letters that no header may have.")
         if self.api_key is not None and not self.api_key.strip():
             raise InvalidTarget("The API key is empty. Give a key, or leave it out.")
         if self.api_key is not None and not self.api_key.isascii():
             raise InvalidTarget("The API key contains letters that no key has; look at how it was pasted.")
-        address = self.address()
         if self.password is not None and not (self.username or address.username):
             raise InvalidTarget("A password was given without a username.")
         username, password = self.username or address.username, self.password or address.password
@@ -95,15 +100,20 @@ class Target:
             ) from exc
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InvalidTarget(f"{shown!r} is not the URL of a server. Write it like http://localhost:9200.")
+        try:
+            host = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode()
+            parts.path.encode()
+        except UnicodeError as exc:
+            raise InvalidTarget(f"{shown!r} contains letters that no address has.") from exc
         if parts.query or parts.fragment:
             raise InvalidTarget(f"{shown!r} has a query or fragment. Give only scheme, host, port and path.")
         if any(letter.isspace() for letter in parts.netloc + parts.path):
             raise InvalidTarget(f"{shown!r} contains blanks. Write it like http://localhost:9200.")
         return _Address(
             scheme=parts.scheme,
-            host=parts.hostname,
+            host=host,
             port=port if port is not None else (443 if parts.scheme == "https" else 80),
-            path_prefix=parts.path.rstrip("/"),
+            path_prefix=quote(parts.path.rstrip("/"), safe="/%"),
             username=unquote(parts.username) if parts.username else None,
             password=unquote(parts.password) if parts.password else None,
         )
@@ -177,6 +187,11 @@ class Target:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context
+
+
+def _is_printable(text: str) -> bool:
+    # Surrogates stand for bytes that were not Unicode; they cannot be sent.
+    return not any(ord(letter) < 0x20 or ord(letter) == 0x7F or 0xD800 <= ord(letter) <= 0xDFFF for letter in text)
 
 
 def shown_url(url: str) -> str:

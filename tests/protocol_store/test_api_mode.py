@@ -10,7 +10,7 @@ import pytest
 
 from callboard.protocol.documents import Rules, Validation, ValidationState, default_rule, read_connector
 from callboard.protocol.jobs import TransitionRefused
-from callboard.protocol.store import Incomplete, Unavailable, open_store
+from callboard.protocol.store import Incomplete, open_store
 
 from .conftest import PRODUCT, Answer, ScriptedServer
 
@@ -64,22 +64,38 @@ async def test_index_mode_never_asks_for_the_api(server: ScriptedServer) -> None
     assert [path for _, path in calls(server) if path.startswith("/_connector")] == []
 
 
-async def test_a_job_is_made_by_the_server_and_asked_for_once(server: ScriptedServer) -> None:
+JOBS = "/.elastic-connectors-sync-jobs"
+NO_JOBS = Answer(200, {"hits": {"hits": []}})
+
+
+def job_hit(job_id: str) -> dict[str, Any]:
+    source = {"status": "pending", "connector": {"id": "c"}, "job_type": "full"}
+    return {"_id": job_id, "_source": source, "sort": [1]}
+
+
+async def test_a_job_is_made_by_the_server(server: ScriptedServer) -> None:
     connector = read_connector("c", CONNECTOR)
-    server.answers(Answer(201, {"id": "j"}), stored({"status": "pending", "connector": {"id": "c"}}, "j"))
+    server.answers(NO_JOBS, Answer(201, {"id": "j"}), stored({"status": "pending", "connector": {"id": "c"}}, "j"))
     async with open_store(server.target(), wait_s=None) as store:
-        job = await store.jobs.create(connector)
-        assert job.id == "j"
-        server.answers(Answer(503))
-        with pytest.raises(Unavailable):
-            await store.jobs.create(connector)
-    # The server chooses the id: a second attempt could make a second job.
-    assert calls(server) == [
-        ("POST", "/_connector/_sync_job"),
-        ("GET", "/.elastic-connectors-sync-jobs/_doc/j"),
-        ("POST", "/_connector/_sync_job"),
-    ]
-    assert json.loads(server.asked[0].body) == {"id": "c", "job_type": "full", "trigger_method": "on_demand"}
+        assert (await store.jobs.create(connector)).id == "j"
+    assert calls(server) == [("POST", f"{JOBS}/_search"), ("POST", "/_connector/_sync_job"), ("GET", f"{JOBS}/_doc/j")]
+    assert json.loads(server.asked[1].body) == {"id": "c", "job_type": "full", "trigger_method": "on_demand"}
+
+
+async def test_a_job_whose_making_was_not_answered_is_looked_for(server: ScriptedServer) -> None:
+    before = Answer(200, {"hits": {"hits": [job_hit("old")]}})
+    after = Answer(200, {"hits": {"hits": [job_hit("old"), job_hit("new")]}})
+    server.answers(before, Answer(503), after)
+    async with open_store(server.target(), wait_s=None) as store:
+        assert (await store.jobs.create(read_connector("c", CONNECTOR))).id == "new"
+
+
+async def test_a_job_that_was_not_made_is_made_in_the_index(server: ScriptedServer) -> None:
+    server.answers(NO_JOBS, Answer(503), NO_JOBS, Answer(201, {"result": "created"}))
+    async with open_store(server.target(), wait_s=None) as store:
+        job = await store.jobs.create(read_connector("c", CONNECTOR))
+    assert [path for _, path in calls(server)].count("/_connector/_sync_job") == 1
+    assert calls(server)[-1] == ("PUT", f"{JOBS}/_create/{job.id}")
 
 
 async def test_a_verdict_on_a_draft_goes_through_the_api(server: ScriptedServer) -> None:
