@@ -8,6 +8,7 @@ from contextlib import suppress
 import attrs
 import pytest
 
+from callboard import node
 from callboard.protocol.store import NotFound, Store, Target, open_store
 from callboard.runtime import new_id
 
@@ -20,7 +21,12 @@ class Server:
     target: Target
 
 
-@pytest.fixture(params=[pytest.param("elasticsearch", marks=pytest.mark.integration)])
+SERVERS = [pytest.param("elasticsearch", marks=pytest.mark.integration)]
+if hasattr(node, "open_node"):
+    SERVERS.insert(0, "node")
+
+
+@pytest.fixture(params=SERVERS)
 def server_kind(request: pytest.FixtureRequest) -> tuple[str, str | None]:
     """Which server, and where if it runs already."""
     if request.param == "elasticsearch":
@@ -29,11 +35,14 @@ def server_kind(request: pytest.FixtureRequest) -> tuple[str, str | None]:
 
 
 @pytest.fixture
-async def server(server_kind: tuple[str, str | None]) -> Server:
+async def server(server_kind: tuple[str, str | None]) -> AsyncIterator[Server]:
     """A server to speak to: each test that asks for it runs once per kind."""
     name, url = server_kind
-    assert url is not None
-    return Server(name, Target(url))
+    if url is not None:
+        yield Server(name, Target(url))
+        return
+    async with node.open_node(port=0) as opened:
+        yield Server(name, Target(opened.url))
 
 
 @pytest.fixture

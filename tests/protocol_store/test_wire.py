@@ -265,3 +265,29 @@ async def test_an_httpx_transport_can_be_embedded_too(server: ScriptedServer) ->
         async with open_store(Target(embedded=transport)) as store:
             assert store.server is not None
             assert store.server.cluster_name == "scripted"
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        b"SSH-2.0-OpenSSH_9.2p1\r\n",
+        b"HTTP/1.0 200 OK\r\nServer: SimpleHTTP\r\nContent-Type: text/html\r\n\r\n<html>files</html>",
+        b"HTTP/1.1 404 Not Found\r\ncontent-length: 9\r\n\r\nnot found",
+        b"\x15\x03\x03\x00\x02\x02\x46",
+    ],
+)
+@pytest.mark.parametrize("transport", ["lean", "httpx"])
+async def test_another_kind_of_server_is_known_for_what_it_is(greeting: bytes, transport: Any) -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(greeting)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, serve, 0)
+        port = listeners[0].socket.getsockname()[1]
+        target = Target(f"http://127.0.0.1:{port}", transport=transport, retries=RetryPolicy(patience_s=0))
+        expected = NotElasticsearch if transport == "lean" else (NotElasticsearch, Unreachable)
+        with pytest.raises(expected, match=f"127.0.0.1:{port}"):
+            async with open_store(target):
+                raise AssertionError
+        nursery.cancel_scope.cancel()
