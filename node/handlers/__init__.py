@@ -1,0 +1,1 @@
+"""One module per family of the interface: each has its routes and the functions that answer them."""

@@ -1,0 +1,1 @@
+"""Ingest pipelines: processors, conditions, and the managed pipeline of content connectors."""

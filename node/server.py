@@ -1,0 +1,177 @@
+"""Opening a node: its data, its application, and the port it listens on."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from ..runtime import blocking, monotonic, new_id
+from .engine import AttachmentReader, Engine
+from .handlers import aliases, bulk, by_query, cluster, documents, indices, ingest, searching, templates
+from .http.application import Application
+from .http.routing import Router
+from .ingest.managed import PIPELINES
+from .security.guard import OpenGuard
+from .storage.catalog import Transaction
+from .storage.database import Database
+from .storage.snapshots import Snapshots
+
+VERSION_DEFAULT = "9.5.0"
+CONTENT_BYTES_MAX = 100 * 1024 * 1024
+SHUTDOWN_S = 5.0
+_BACKLOG = 128
+
+
+class ExposedNode(ValueError):
+    """A node without users was asked to listen where others can reach it."""
+
+
+@attrs.frozen
+class Node:
+    """A running node."""
+
+    url: str | None
+    """Where it listens; None if it does not."""
+    app: Any
+    """The ASGI application, for use in this process through `httpx.ASGITransport`."""
+    version: str
+
+
+@asynccontextmanager
+async def open_node(
+    data: Path | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = 0,
+    attachment_reader: AttachmentReader | None = None,
+    version: str = VERSION_DEFAULT,
+    license_type: str = "trial",
+    allow_exposed: bool = False,
+    content_bytes_max: int = CONTENT_BYTES_MAX,
+) -> AsyncIterator[Node]:
+    """Run a node while the context is open.
+
+    `data` is a folder that keeps everything; without it, everything is in memory and gone at the end. `port` 0 takes any free port;
+    None opens no port at all. `version` is what the node says it is, since services refuse an older server than themselves.
+    `attachment_reader` turns the bytes of a file into text for the `attachment` processor.
+
+    Raises `OSError` if the port is in use or the folder cannot be used, and `ExposedNode` for an address that others can reach.
+    """
+    listener = None if port is None else _listen(host, port, allow_exposed)
+    try:
+        database = await blocking(Database, data)
+    except BaseException:
+        if listener is not None:
+            listener.close()
+        raise
+    engine = Engine(
+        database=database,
+        snapshots=Snapshots(database),
+        version=version,
+        node_name="callboard",
+        cluster_name="callboard",
+        cluster_uuid="",
+        started_s=monotonic(),
+        license_type=license_type,
+        attachment_reader=attachment_reader,
+    )
+    try:
+        engine.cluster_uuid = await database.write(_first_run)
+        app = Application(Router(_routes()), engine, OpenGuard(), content_bytes_max)
+        if listener is None:
+            yield Node(None, app, version)
+            return
+        async with _serving(app, listener) as url:
+            yield Node(url, app, version)
+    finally:
+        if listener is not None:
+            listener.close()
+        with trio.CancelScope(deadline=trio.current_time() + SHUTDOWN_S, shield=True):
+            await database.aclose()
+
+
+def _routes() -> list[Any]:
+    families = (cluster, indices, aliases, templates, documents, bulk, searching, by_query, ingest)
+    return [route for family in families for route in family.ROUTES]
+
+
+def _first_run(transaction: Transaction) -> str:
+    """Install what Elasticsearch brings along, and give the cluster its id."""
+    for name, body in PIPELINES.items():
+        if name not in transaction.things["pipeline"]:
+            transaction.put("pipeline", name, body)
+    known = transaction.things["cluster"].get("identity")
+    if known is None:
+        known = {"uuid": new_id()[:22]}
+        transaction.put("cluster", "identity", known)
+    return str(known["uuid"])
+
+
+def _listen(host: str, port: int, allow_exposed: bool) -> socket.socket:
+    if not allow_exposed and not _is_loopback(host):
+        raise ExposedNode(
+            f"The node has no users, so everybody who reaches {host} could read and change everything. Use 127.0.0.1, give the node "
+            "users, or allow it explicitly."
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise OSError(
+                errno.EADDRINUSE, f"port {port} on {host} is in use; choose another one, or 0 for any free one"
+            ) from error
+        raise
+    return listener
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@asynccontextmanager
+async def _serving(app: Application, listener: socket.socket) -> AsyncIterator[str]:
+    from hypercorn.config import Config
+    from hypercorn.trio import serve
+
+    host, port = listener.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    config = Config()
+    # Hypercorn owns the socket from here on and closes it.
+    config.bind = [f"fd://{listener.detach()}"]
+    config.accesslog = None
+    config.errorlog = None
+    config.keep_alive_timeout = 300
+    config.graceful_timeout = 1
+    config.include_server_header = False
+    stop = trio.Event()
+    failure: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: serve(app, config, shutdown_trigger=stop.wait))
+        try:
+            yield url
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            # Kept aside so that what went wrong inside comes out as itself, not as a group of one.
+            failure = error
+        stop.set()
+        nursery.cancel_scope.deadline = trio.current_time() + SHUTDOWN_S
+    if failure is not None:
+        raise failure
