@@ -7,7 +7,7 @@ DIR ?=
 PYTEST ?= --numprocesses=auto --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint unit format clean
+.PHONY: help run test lint unit format docs clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ unit: $(VENV)/.development ## The whole test suite, in parallel; `make unit PYTE
 format: $(VENV)/.development ## Lay out the code as `lint` wants it
 	$(VENV)/bin/ruff check --fix --quiet .
 	$(VENV)/bin/ruff format .
+
+docs: $(VENV)/.development ## Make the reference page of the command line anew
+	$(PYTHON) -m callboard.cli.reference > docs/command-line.md.new && mv docs/command-line.md.new docs/command-line.md
 
 clean: ## Remove everything that was made, the virtual environment too
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

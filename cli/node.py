@@ -25,7 +25,10 @@ from .terminal import note
     type=click.Path(path_type=Path),
     help="Keep everything in this folder. Without it nothing is kept when the node stops.",
 )
-def node(host: str, port: int, data: Path | None) -> None:
+@click.option(
+    "--allow-exposed", is_flag=True, help="Listen where others can reach it, although it asks nobody for a password."
+)
+def node(host: str, port: int, data: Path | None, allow_exposed: bool) -> None:
     """Run the built-in node, a small Elasticsearch for this machine.
 
     Prints one line with its URL when it is ready, and runs until Ctrl-C. It is made for development, demonstrations and tests: it
@@ -34,24 +37,30 @@ def node(host: str, port: int, data: Path | None) -> None:
     """
     from .running import run_async
 
-    run_async(_serve, host, port, data.expanduser().absolute() if data else None)
+    run_async(_serve, host, port, data.expanduser().absolute() if data else None, allow_exposed)
 
 
-async def _serve(host: str, port: int, data: Path | None) -> None:
+async def _serve(host: str, port: int, data: Path | None, allow_exposed: bool) -> None:
     import trio
 
-    from ..node import open_node
+    from ..node import ExposedNode, open_node
     from .embedding import data_folder, read_attachment
 
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, data_folder(data) as keep:
         try:
-            async with open_node(data, host=host, port=port, attachment_reader=read_attachment) as running:
+            async with open_node(
+                data, host=host, port=port, attachment_reader=read_attachment, allow_exposed=allow_exposed
+            ) as running:
                 keep()
                 kept = f"keeps its data in {data}" if data else "keeps nothing"
                 click.echo(f"Callboard node is ready at {running.url} and {kept}. Ctrl-C stops it.")
                 async for _ in signals:
                     note("Stopping ...")
                     break
+        except ExposedNode as error:
+            raise CommandFailed(
+                str(error), hint="Use --host 127.0.0.1, or say --allow-exposed if you mean it.", code=Exit.USAGE
+            ) from error
         except OSError as error:
             raise _cannot_listen(error, host, port) from error
 
