@@ -13,9 +13,9 @@ from typing import Any
 import structlog
 
 from ..indices import CONNECTORS_ALIAS, CONNECTORS_INDEX, JOBS_ALIAS, JOBS_INDEX
+from ..mappings import CONNECTOR_MAPPINGS, INDEX_SETTINGS, JOB_MAPPINGS
 from .client import Wire
 from .errors import Refused, StoreError
-from .mappings import CONNECTOR_MAPPINGS, INDEX_SETTINGS, JOB_MAPPINGS
 
 log = structlog.get_logger(__name__)
 
