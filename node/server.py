@@ -13,7 +13,10 @@ from typing import Any
 import attrs
 import trio
 
+from ..protocol.versions import PROTOCOL_VERSION
 from ..runtime import blocking, monotonic, new_id
+from .connectors import connector_api, job_api, secret_api
+from .connectors.templates import INDEX_TEMPLATES
 from .engine import AttachmentReader, Engine
 from .handlers import aliases, bulk, by_query, cluster, documents, indices, ingest, searching, templates
 from .http.application import Application
@@ -24,7 +27,6 @@ from .storage.catalog import Transaction
 from .storage.database import Database
 from .storage.snapshots import Snapshots
 
-VERSION_DEFAULT = "9.5.0"
 CONTENT_BYTES_MAX = 100 * 1024 * 1024
 SHUTDOWN_S = 5.0
 _BACKLOG = 128
@@ -52,7 +54,7 @@ async def open_node(
     host: str = "127.0.0.1",
     port: int | None = 0,
     attachment_reader: AttachmentReader | None = None,
-    version: str = VERSION_DEFAULT,
+    version: str = PROTOCOL_VERSION,
     license_type: str = "trial",
     allow_exposed: bool = False,
     content_bytes_max: int = CONTENT_BYTES_MAX,
@@ -99,7 +101,20 @@ async def open_node(
 
 
 def _routes() -> list[Any]:
-    families = (cluster, indices, aliases, templates, documents, bulk, searching, by_query, ingest)
+    families = (
+        cluster,
+        indices,
+        aliases,
+        templates,
+        documents,
+        bulk,
+        searching,
+        by_query,
+        ingest,
+        connector_api,
+        job_api,
+        secret_api,
+    )
     return [route for family in families for route in family.ROUTES]
 
 
@@ -108,6 +123,9 @@ def _first_run(transaction: Transaction) -> str:
     for name, body in PIPELINES.items():
         if name not in transaction.things["pipeline"]:
             transaction.put("pipeline", name, body)
+    for name, body in INDEX_TEMPLATES.items():
+        if name not in transaction.things["index_template"]:
+            transaction.put("index_template", name, body)
     known = transaction.things["cluster"].get("identity")
     if known is None:
         known = {"uuid": new_id()[:22]}

@@ -135,7 +135,7 @@ class Application:
 
 def _check_ids(segments: list[str]) -> None:
     """An empty id between two slashes, or at the end of a connector path, is a mistake and names nothing."""
-    if len(segments) > 2 and segments[1] == "_connector" and "" in segments[2:]:
+    if len(segments) > 2 and segments[1] == "_connector" and "" in segments[2:-1]:
         raise ApiError(
             400, "action_request_validation_exception", 'Validation Failed: 1: [connector_id] cannot be [null] or [""];'
         )

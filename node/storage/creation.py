@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from ...protocol.indices import CONNECTORS_ALIAS, CONNECTORS_INDEX, JOBS_ALIAS, JOBS_INDEX
 from ...runtime import new_id
 from ..errors import ApiError, illegal_argument, index_not_found
 from ..mapping.dates import to_ms
@@ -16,10 +17,7 @@ from .settings import write_block
 from .templates import Blueprint, compose
 
 # Aliases of the connector indices, which a write may name before the index exists; Elasticsearch keeps them as system indices.
-SYSTEM_ALIASES = {
-    ".elastic-connectors": ".elastic-connectors-v1",
-    ".elastic-connectors-sync-jobs": ".elastic-connectors-sync-jobs-v1",
-}
+SYSTEM_ALIASES = {CONNECTORS_ALIAS: CONNECTORS_INDEX, JOBS_ALIAS: JOBS_INDEX}
 
 
 def create_index(transaction: Transaction, name: str, asked: Blueprint, now: datetime) -> Index:

@@ -84,22 +84,21 @@ class Database:
         self, query: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
         """Run `query(connection, ...)` on the last committed state, in a worker thread. Cancelled: it is finished first."""
-        if self._folder is None:
-            async with self._writing:
-                return await blocking(lambda: query(self._writer, *args, **kwargs), abandon_on_cancel=False)
-        async with self._reading:
-            reader = self._readers.pop() if self._readers else await blocking(_connect, self._folder)
-            try:
-                return await blocking(lambda: query(reader, *args, **kwargs), abandon_on_cancel=False)
-            except sqlite3.OperationalError as error:
-                if "no such table" in str(error):
-                    # The index was deleted between looking it up and reading it.
-                    raise ApiError(
-                        404, "index_not_found_exception", "the index was deleted during the request"
-                    ) from error
-                raise
-            finally:
-                self._readers.append(reader)
+        try:
+            if self._folder is None:
+                async with self._writing:
+                    return await blocking(lambda: query(self._writer, *args, **kwargs), abandon_on_cancel=False)
+            async with self._reading:
+                reader = self._readers.pop() if self._readers else await blocking(_connect, self._folder)
+                try:
+                    return await blocking(lambda: query(reader, *args, **kwargs), abandon_on_cancel=False)
+                finally:
+                    self._readers.append(reader)
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                # The index was deleted after it was looked up.
+                raise ApiError(404, "index_not_found_exception", "no such index: it was deleted meanwhile") from error
+            raise
 
     async def aclose(self) -> None:
         """Close all connections. To be called when no request is running any more."""

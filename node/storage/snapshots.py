@@ -69,6 +69,20 @@ def read_keep_alive_s(text: str) -> float:
     return duration
 
 
+def _context_missing(context_id: str) -> ApiError:
+    missing = {"type": "search_context_missing_exception", "reason": f"No search context found for id [{context_id[:12]}]"}
+    error = ApiError(
+        404,
+        "search_phase_execution_exception",
+        "all shards failed",
+        phase="query",
+        grouped=True,
+        failed_shards=[{"shard": -1, "index": None, "reason": missing}],
+    )
+    error.root = missing
+    return error
+
+
 class Snapshots:
     """All open contexts of a node. Those whose time is over go when the next request comes, not by a clock of their own."""
 
@@ -109,21 +123,9 @@ class Snapshots:
         """Return an open context and prolong it. Raises 404 if it is not open, was closed, or its time is over."""
         await self.expire()
         context = self._open.get(context_id)
-        if context is None:
-            missing = {
-                "type": "search_context_missing_exception",
-                "reason": f"No search context found for id [{context_id[:12]}]",
-            }
-            error = ApiError(
-                404,
-                "search_phase_execution_exception",
-                "all shards failed",
-                phase="query",
-                grouped=True,
-                failed_shards=[{"shard": -1, "index": None, "reason": missing}],
-            )
-            error.root = missing
-            raise error
+        living = {index.number for index in self._database.catalog.indices.values()}
+        if context is None or not context.numbers <= living:
+            raise _context_missing(context_id)
         context.keep_alive_s = context.keep_alive_s if keep_alive_s is None else keep_alive_s
         context.expires_s = monotonic() + context.keep_alive_s
         return context

@@ -1,0 +1,1 @@
+"""The connector interface: `_connector`, `_connector/_sync_job`, `_connector/_secret`."""
