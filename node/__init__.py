@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .security.guard import User
+    from .security.privileges import Role
     from .server import ExposedNode, Node, open_node
 
-__all__ = ["ExposedNode", "Node", "open_node"]
+_HOMES = {
+    "ExposedNode": "server",
+    "Node": "server",
+    "Role": "security.privileges",
+    "User": "security.guard",
+    "open_node": "server",
+}
+__all__ = ["ExposedNode", "Node", "Role", "User", "open_node"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from . import server
-
-        return getattr(server, name)
-    raise AttributeError(name)
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

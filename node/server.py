@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from .handlers import aliases, bulk, by_query, cluster, documents, indices, inge
 from .http.application import Application
 from .http.routing import Router
 from .ingest.managed import PIPELINES
-from .security.guard import OpenGuard
+from .security.guard import Guard, User
+from .security.privileges import Role
 from .storage.catalog import Transaction
 from .storage.database import Database
 from .storage.snapshots import Snapshots
@@ -56,6 +57,8 @@ async def open_node(
     attachment_reader: AttachmentReader | None = None,
     version: str = PROTOCOL_VERSION,
     license_type: str = "trial",
+    users: Sequence[User] = (),
+    roles: Mapping[str, Role] | None = None,
     allow_exposed: bool = False,
     content_bytes_max: int = CONTENT_BYTES_MAX,
 ) -> AsyncIterator[Node]:
@@ -63,11 +66,13 @@ async def open_node(
 
     `data` is a folder that keeps everything; without it, everything is in memory and gone at the end. `port` 0 takes any free port;
     None opens no port at all. `version` is what the node says it is, since services refuse an older server than themselves.
+    With `users`, every request needs a name and password or an API key; without, everybody may do everything.
     `attachment_reader` turns the bytes of a file into text for the `attachment` processor.
 
     Raises `OSError` if the port is in use or the folder cannot be used, and `ExposedNode` for an address that others can reach.
     """
-    listener = None if port is None else _listen(host, port, allow_exposed)
+    guard = Guard(users, roles)
+    listener = None if port is None else _listen(host, port, allow_exposed or guard.enabled)
     try:
         database = await blocking(Database, data)
     except BaseException:
@@ -84,10 +89,11 @@ async def open_node(
         started_s=monotonic(),
         license_type=license_type,
         attachment_reader=attachment_reader,
+        security=guard,
     )
     try:
         engine.cluster_uuid = await database.write(_first_run)
-        app = Application(Router(_routes()), engine, OpenGuard(), content_bytes_max)
+        app = Application(Router(_routes()), engine, guard, content_bytes_max)
         if listener is None:
             yield Node(None, app, version)
             return

@@ -15,6 +15,7 @@ from ..errors import ApiError, illegal_argument, invalid_request, not_built
 from ..http.messages import Request, Response
 from ..http.routing import Route
 from ..ingest.run import Ingest
+from ..security.guard import forbidden
 from ..storage.catalog import Transaction
 from ..storage.creation import index_for_write
 from ..storage.documents import ID_BYTES_MAX, PRIMARY_TERM, IndexWriter, Written
@@ -331,6 +332,10 @@ async def bulk(engine: Engine, request: Request) -> Response:
         operations = await blocking(parse_bulk, *arguments)
     else:
         operations = parse_bulk(*arguments)
+    for operation in operations:
+        who = request.principal
+        if who is not None and operation.error is None and not who.may_do("write", operation.index):
+            operation.error = forbidden(who, "write", operation.index)
     await prepare(engine, operations)
     results = await engine.database.write(write_operations, operations, started)
     errors = any("error" in next(iter(item.values())) for _, item in results)

@@ -15,6 +15,7 @@ from ..errors import ApiError, illegal_argument, index_not_found, invalid_reques
 from ..http.messages import Request, Response
 from ..http.routing import Route
 from ..query.source import SourceFilter, read_source_filter
+from ..security.guard import require
 from ..storage.catalog import Catalog, Index, Transaction
 from ..storage.creation import index_for_write
 from ..storage.documents import PRIMARY_TERM, IndexWriter, Written
@@ -119,6 +120,7 @@ async def mget(engine: Engine, request: Request) -> Response:
     reads: list[tuple[int, Index, str, SourceFilter]] = []
     for at, (name, doc_id, filtered) in enumerate(entries):
         try:
+            require(request.principal, "read", name)
             reads.append((at, single_index(engine.catalog, name), doc_id, plain if filtered is None else filtered))
             answers.append({})
         except ApiError as error:

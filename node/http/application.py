@@ -63,7 +63,7 @@ class Application:
         uri = path + (f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else "")
         segments = [unquote(segment, errors="strict") for segment in path.split("/")]
         _check_ids(segments)
-        principal = await self._guard.authenticate(self._context, headers)
+        principal = self._guard.authenticate(self._context.catalog.names("api_key"), headers.get("authorization"), path)
         route, arguments = self._router.find(scope["method"], [segment for segment in segments if segment], uri)
         if "source" in parameters:
             if not body:
@@ -86,7 +86,7 @@ class Application:
             body=body,
             principal=principal,
         )
-        self._guard.authorise(principal, route.action, arguments, request)
+        self._guard.authorise(principal, route.action, route.template, request)
         return await route.handler(self._context, request)
 
     async def _read_body(self, headers: dict[str, str], receive: Any) -> bytes:
