@@ -90,7 +90,7 @@ def index_name_for(folder: Path) -> str:
 async def _demo(folder: Path, data: Path, query: str | None) -> int:
     from ..node import open_node
     from ..protocol.store import Target, open_store
-    from .embedding import data_folder, read_attachment
+    from .embedding import data_folder, open_attachment_reader
     from .one_shot import check_source, run_one_shot
     from .own_connector import connector_for, entered
     from .sync import exit_code, print_ended
@@ -99,7 +99,10 @@ async def _demo(folder: Path, data: Path, query: str | None) -> int:
     values = {"directory": str(folder)}
     await check_source("dir", entered("dir", {}, values))
     with data_folder(data) as keep:
-        async with open_node(data, port=0, attachment_reader=read_attachment) as node:
+        async with (
+            open_attachment_reader() as read_attachment,
+            open_node(data, port=0, attachment_reader=read_attachment) as node,
+        ):
             _say("Node", f"{node.url}, a small Elasticsearch for this machine; its data is in {_short(data)}")
             async with open_store(Target(url=node.url, role="cli")) as store:
                 await store.ensure_indices()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,16 +63,17 @@ async def open_embedded_node(folder: Path) -> AsyncIterator[Any]:
     """Open the built-in node on a folder without a socket, and give its ASGI application."""
     from ..node import open_node
 
-    async with open_node(folder, port=None, attachment_reader=read_attachment) as node:
+    async with (
+        open_attachment_reader() as read_attachment,
+        open_node(folder, port=None, attachment_reader=read_attachment) as node,
+    ):
         yield node.app
 
 
-async def read_attachment(content: bytes, name: str | None) -> str:
-    """Turn bytes into text for the node's attachment processor; empty text if there is none in them."""
-    from ..actors.extraction import Extractor
+@asynccontextmanager
+async def open_attachment_reader() -> AsyncIterator[Callable[[bytes, str | None], Awaitable[str]]]:
+    """Give what turns the bytes of a file into text for the node's attachment processor; its workers end with the block."""
+    from ..actors.extraction import attachment_reader, open_extractor
 
-    async def chunks() -> AsyncIterator[bytes]:
-        yield content
-
-    extraction = await Extractor().extract(name or "", chunks())
-    return extraction.text or ""
+    async with open_extractor() as extractor:
+        yield attachment_reader(extractor)

@@ -44,13 +44,16 @@ async def _serve(host: str, port: int, data: Path | None, allow_exposed: bool) -
     import trio
 
     from ..node import ExposedNode, open_node
-    from .embedding import data_folder, read_attachment
+    from .embedding import data_folder, open_attachment_reader
 
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, data_folder(data) as keep:
         try:
-            async with open_node(
-                data, host=host, port=port, attachment_reader=read_attachment, allow_exposed=allow_exposed
-            ) as running:
+            async with (
+                open_attachment_reader() as read_attachment,
+                open_node(
+                    data, host=host, port=port, attachment_reader=read_attachment, allow_exposed=allow_exposed
+                ) as running,
+            ):
                 keep()
                 kept = f"keeps its data in {data}" if data else "keeps nothing"
                 click.echo(f"Callboard node is ready at {running.url} and {kept}. Ctrl-C stops it.")

@@ -1,0 +1,62 @@
+"""From any file to its text, safely: one seam, several engines behind it.
+
+    async with open_extractor(ExtractionSettings()) as extractor:
+        found = await extractor.extract("report.pdf", chunks)
+        found.status, found.text, found.detail
+
+Everything here is imported when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .attachments import AttachmentUnreadable, attachment_reader, base64_size_bytes, base64_stream
+    from .extractor import (
+        EngineName,
+        ExtractionSettings,
+        ExtractionUnavailable,
+        Extractor,
+        OcrHook,
+        chosen_engine,
+        open_extractor,
+    )
+    from .recognition import DEFAULT_EXTENSIONS, extension_of, is_accepted
+    from .results import DeadLetter, Extraction, ExtractionLimits, Status
+
+__all__ = [
+    "DEFAULT_EXTENSIONS",
+    "AttachmentUnreadable",
+    "DeadLetter",
+    "EngineName",
+    "Extraction",
+    "ExtractionLimits",
+    "ExtractionSettings",
+    "ExtractionUnavailable",
+    "Extractor",
+    "OcrHook",
+    "Status",
+    "attachment_reader",
+    "base64_size_bytes",
+    "base64_stream",
+    "chosen_engine",
+    "extension_of",
+    "is_accepted",
+    "open_extractor",
+]
+
+_HOME = {
+    **dict.fromkeys(("AttachmentUnreadable", "attachment_reader", "base64_size_bytes", "base64_stream"), "attachments"),
+    **dict.fromkeys(("DEFAULT_EXTENSIONS", "extension_of", "is_accepted"), "recognition"),
+    **dict.fromkeys(("DeadLetter", "Extraction", "ExtractionLimits", "Status"), "results"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME.get(name, 'extractor')}", __name__), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,335 @@
+"""The extractor: takes the bytes of a file as they come, and gives its text or the reason why there is none.
+
+The way of a file: the first bytes say what it is. Plain text is decoded as it streams by, and reading stops at the limit. All else
+is spooled up to the limit, looked into if it is packed, and handed to the engine that the settings chose.
+"""
+
+from __future__ import annotations
+
+import abc
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Literal, TypeAlias
+
+import attrs
+import trio
+
+from ...runtime import blocking, monotonic
+from .archives import Inspection, inspect_zip
+from .engines import Engine, File, NoEngine
+from .plain_text import read_plain_text
+from .recognition import HEAD_BYTES, Kind, extension_of, is_accepted, recognise
+from .results import DeadLetter, Extraction, ExtractionLimits, Status, cut
+from .spool import Spool, spool_folder
+
+EngineName: TypeAlias = Literal["auto", "plain", "embedded", "tika", "service"]
+
+OcrHook: TypeAlias = Callable[[str, bytes], Awaitable[str]]
+"""Takes the name and the bytes of an image, or of a PDF in which no text was found, and gives the text that it sees."""
+
+_OCR_BYTES_MAX = 32 * 2**20
+
+_UNREADABLE = {
+    Kind.ARCHIVE: "It is an archive; archives are not opened.",
+    Kind.IMAGE: "It is an image, and no OCR hook is set.",
+    Kind.MEDIA: "It is sound or video.",
+    Kind.PROGRAM: "It is a program.",
+}
+
+
+@attrs.frozen(kw_only=True)
+class ExtractionSettings:
+    """How files become text."""
+
+    engine: EngineName = "auto"
+    """`auto`: the service if its URL is set, else the embedded engine if installed, else Tika if fetched, else plain text only."""
+    limits: ExtractionLimits = attrs.field(factory=ExtractionLimits)
+    workers: int = attrs.field(factory=lambda: max(1, min(4, os.cpu_count() or 1)), validator=attrs.validators.ge(1))
+    """Files that are read at the same time."""
+    more_extensions: Sequence[str] = ()
+    """Accepted beside the 31 that are accepted anyway, such as `.yaml`."""
+    service_url: str | None = None
+    service_timeout_s: float = 30.0
+    service_file_pointers: bool = False
+    """Pass a path on a shared volume instead of the bytes."""
+    service_chunk_size_bytes: int = 65536
+    shared_folder: Path = Path("/app/files")
+    """Where files lie when paths are passed; the same path on both sides."""
+    tika_jar: Path | None = None
+    """The Tika server; by default the one that `callboard extraction fetch-tika` has fetched."""
+    worker_command: Sequence[str] | None = None
+    """The program of a worker, in place of the embedded engine's."""
+
+
+class Extractor(abc.ABC):
+    """From the bytes of a file to its text."""
+
+    @abc.abstractmethod
+    async def extract(self, name: str, chunks: AsyncIterator[bytes], media_type: str | None = None) -> Extraction:
+        """Read one file. `media_type` is what its sender declared; its charset is heard, its type is only believed if true.
+
+        Whatever is wrong with the file, the engine or its limits is said by the status; what is raised comes out of `chunks`.
+        May be called by many tasks at once; the engine has its own bound. `chunks` need not be read to their end.
+        Cancelled: the engine's work on the file is stopped, and nothing of it is left.
+        """
+
+    @abc.abstractmethod
+    def accepts(self, name: str) -> bool:
+        """Whether a file of this name is worth downloading."""
+
+    @property
+    @abc.abstractmethod
+    def engine_name(self) -> str:
+        """Who reads what is not plain text."""
+
+    @property
+    def dead_letters(self) -> Sequence[DeadLetter]:
+        """The last files that were put into quarantine, oldest first."""
+        return ()
+
+
+class DocumentExtractor(Extractor):
+    """Recognises, guards and cuts, in front of one engine."""
+
+    def __init__(self, engine: Engine, settings: ExtractionSettings, folder: Path, ocr: OcrHook | None = None) -> None:
+        self._engine, self._limits, self._folder, self._ocr = engine, settings.limits, folder, ocr
+        self._more_extensions = tuple(settings.more_extensions)
+        self._shared = settings.service_file_pointers
+
+    @property
+    def engine_name(self) -> str:
+        return self._engine.name
+
+    @property
+    def dead_letters(self) -> Sequence[DeadLetter]:
+        return tuple(getattr(self._engine, "dead_letters", ()))
+
+    def accepts(self, name: str) -> bool:
+        return is_accepted(name, self._more_extensions)
+
+    async def extract(self, name: str, chunks: AsyncIterator[bytes], media_type: str | None = None) -> Extraction:
+        began = monotonic()
+        head, complete = await _first(chunks, HEAD_BYTES)
+        kind = recognise(head, name)
+        if kind is Kind.EMPTY:
+            found = Extraction(Status.EMPTY, engine="plain")
+        elif kind is Kind.TEXT:
+            found = await read_plain_text(head, chunks, self._limits, media_type, complete=complete)
+        elif kind in _UNREADABLE and not (kind is Kind.IMAGE and self._ocr):
+            found = Extraction(Status.UNSUPPORTED, detail=_UNREADABLE[kind], size_bytes=len(head))
+        else:
+            found = await self._extract_whole(name, kind, head, chunks, media_type)
+        return attrs.evolve(found, seconds=monotonic() - began)
+
+    async def _extract_whole(
+        self, name: str, kind: Kind, head: bytes, chunks: AsyncIterator[bytes], media_type: str | None
+    ) -> Extraction:
+        with Spool(self._folder, extension_of(name), shared=self._shared) as spool:
+            await spool.write(head)
+            async for chunk in chunks:
+                if spool.size_bytes + len(chunk) > self._limits.size_bytes_max:
+                    detail = f"It has more than the limit of {self._limits.size_bytes_max:,} bytes."
+                    return Extraction(Status.TOO_LARGE, detail=detail, size_bytes=spool.size_bytes + len(chunk))
+                await spool.write(chunk)
+            await spool.finish()
+            found = await self._read(File(name, spool, kind, media_type))
+            return _bounded(attrs.evolve(found, size_bytes=spool.size_bytes), self._limits.characters_max)
+
+    async def _read(self, file: File) -> Extraction:
+        if file.kind is Kind.IMAGE:
+            return await self._see(file) or Extraction(Status.EMPTY, engine="ocr")
+        if file.kind is Kind.ZIP:
+            inspection = await blocking(_inspect, file.spool, self._limits, abandon_on_cancel=False)
+            if inspection.refused is not None:
+                return Extraction(inspection.refused, detail=inspection.detail)
+            if inspection.contents == "archive" and extension_of(file.name) not in (".vsdx", ".vsdm"):
+                return Extraction(Status.UNSUPPORTED, detail=_UNREADABLE[Kind.ARCHIVE])
+            file = attrs.evolve(file, office_open_xml=inspection.contents == "office_open_xml")
+        elif file.kind is Kind.COMPOUND and await blocking(_is_encrypted_package, file.spool, abandon_on_cancel=False):
+            return Extraction(Status.ENCRYPTED, detail="It is protected by a password.")
+        elif file.kind is Kind.MARKUP and isinstance(self._engine, NoEngine):
+            return await _read_markup(file, self._limits)
+        found = await self._engine.read(file)
+        if (
+            file.kind is Kind.PDF
+            and found.status is Status.CORRUPT
+            and await blocking(_names_a_cipher, file.spool, abandon_on_cancel=False)
+        ):
+            return attrs.evolve(found, status=Status.ENCRYPTED, detail="It is protected by a password.")
+        if file.kind is Kind.PDF and (found.status is Status.EMPTY or _is_blank(found)):
+            return await self._see(file) or found
+        return found
+
+    async def _see(self, file: File) -> Extraction | None:
+        """Ask the OCR hook, if there is one; None if it sees nothing."""
+        if self._ocr is None or file.spool.size_bytes > _OCR_BYTES_MAX:
+            return None
+        content = b"".join([chunk async for chunk in file.spool.chunks()])
+        with trio.move_on_after(self._limits.seconds_max) as scope:
+            try:
+                text = await self._ocr(file.name, content)
+            except Exception as error:  # noqa: BLE001 - somebody else's code; the file's result records what it raised
+                return Extraction(Status.FAILED, detail=f"The OCR hook failed: {error!r}.", engine="ocr")
+            return Extraction(Status.TEXT, text, engine="ocr") if text.strip() else None
+        assert scope.cancelled_caught
+        return Extraction(Status.TIMED_OUT, detail="The OCR hook took too long.", engine="ocr")
+
+
+async def _first(chunks: AsyncIterator[bytes], wanted_bytes: int) -> tuple[bytes, bool]:
+    """The first bytes of a stream, at least so many if there are, and whether that was all."""
+    head = b""
+    async for chunk in chunks:
+        head += chunk
+        if len(head) >= wanted_bytes:
+            return head, False
+    return head, True
+
+
+def _is_blank(found: Extraction) -> bool:
+    return found.is_readable and not found.text.strip()
+
+
+def _bounded(found: Extraction, characters_max: int) -> Extraction:
+    """Cut what an engine gave to the limit, and call text without a visible character empty."""
+    if found.status is not Status.TEXT:
+        return found
+    if not found.text.strip():
+        return attrs.evolve(found, status=Status.EMPTY, text="")
+    text, truncated = cut(found.text, characters_max)
+    text = text.strip("\n").replace("\0", "")
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode("utf-8")
+    if truncated:
+        detail = f"Only the first {characters_max:,} characters are kept; the setting is characters_max."
+        return attrs.evolve(found, status=Status.TRUNCATED, text=text, detail=detail)
+    return attrs.evolve(found, text=text)
+
+
+def _inspect(spool: Spool, limits: ExtractionLimits) -> Inspection:
+    with spool.opened() as file:
+        return inspect_zip(file, spool.size_bytes, limits)
+
+
+_ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")
+
+
+def _is_encrypted_package(spool: Spool) -> bool:
+    """Whether an old container holds a new Office file under a password."""
+    with spool.opened() as file:
+        return _contains(file, _ENCRYPTED_PACKAGE)
+
+
+def _names_a_cipher(spool: Spool) -> bool:
+    """Whether a PDF says that it is encrypted; not every engine says so when it fails on one."""
+    with spool.opened() as file:
+        return _contains(file, b"/Encrypt")
+
+
+def _contains(file: IO[bytes], wanted: bytes) -> bool:
+    before = b""
+    while chunk := file.read(1 << 20):
+        if wanted in before + chunk:
+            return True
+        before = chunk[-len(wanted) :]
+    return False
+
+
+async def _read_markup(file: File, limits: ExtractionLimits) -> Extraction:
+    """HTML and XML without an engine. Its markup may be many times its text, so so much more of it is read."""
+    from .markup import charset_inside, visible_text
+
+    content = b"".join([chunk async for chunk in file.spool.chunks()])
+    charset = charset_inside(content)
+    declared = file.media_type or (f"text/html; charset={charset}" if charset else None)
+    wide = attrs.evolve(limits, characters_max=10 * limits.characters_max)
+    read = await read_plain_text(content, _nothing(), wide, declared, complete=True)
+    if read.status not in (Status.TEXT, Status.TRUNCATED):
+        return read
+    text, title = await blocking(visible_text, read.text)
+    metadata = {**read.metadata, **({"dc:title": title} if title else {})}
+    return attrs.evolve(read, status=Status.TEXT, text=text, metadata=metadata)
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    nothing: tuple[bytes, ...] = ()
+    for chunk in nothing:
+        yield chunk
+
+
+@asynccontextmanager
+async def open_extractor(
+    settings: ExtractionSettings | None = None, *, ocr: OcrHook | None = None
+) -> AsyncIterator[Extractor]:
+    """Open what the settings name. Worker processes start with the first file that needs one; leaving ends them.
+
+    Raises `ExtractionUnavailable` if an engine that was asked for by name is not there.
+    """
+    settings = settings or ExtractionSettings()
+    async with AsyncExitStack() as stack:
+        pointers = settings.service_file_pointers and chosen_engine(settings) == "service"
+        try:
+            folder = stack.enter_context(spool_folder(settings.shared_folder if pointers else None))
+        except OSError as error:
+            raise ExtractionUnavailable(
+                f"No scratch folder can be made in {error.filename}: {error.strerror}. Make it, or give this user the right to write there."
+            ) from error
+        engine = await _open_engine(stack, settings, folder)
+        yield DocumentExtractor(engine, settings, folder, ocr)
+
+
+class ExtractionUnavailable(Exception):
+    """An engine that was asked for by name is not there; the text says how to get it."""
+
+
+async def _open_engine(stack: AsyncExitStack, settings: ExtractionSettings, folder: Path) -> Engine:
+    from .workers import open_worker_pool
+
+    match chosen_engine(settings):
+        case "embedded":
+            return await stack.enter_async_context(
+                open_worker_pool(folder, settings.limits, settings.workers, command=settings.worker_command)
+            )
+        case "service":
+            from .service_client import open_service
+
+            return await stack.enter_async_context(open_service(settings))
+        case "tika":
+            from .tika import open_tika
+
+            return await stack.enter_async_context(open_tika(settings, folder))
+        case _:
+            return NoEngine(
+                "Only plain text and markup are read here: no engine is installed. "
+                "Install one with: pip install 'callboard[extraction]'"
+            )
+
+
+def chosen_engine(settings: ExtractionSettings) -> EngineName:
+    """Which engine these settings mean on this machine. Raises `ExtractionUnavailable`."""
+    from .tika import installed_jar, java_program
+
+    embedded = settings.worker_command is not None or find_spec("extractous") is not None
+    jar = settings.tika_jar or installed_jar()
+    match settings.engine:
+        case "auto":
+            if settings.service_url:
+                return "service"
+            if embedded:
+                return "embedded"
+            return "tika" if jar is not None and java_program() else "plain"
+        case "embedded" if not embedded:
+            raise ExtractionUnavailable(
+                "The embedded text extraction is not installed. Install it with: pip install 'callboard[extraction]'"
+            )
+        case "service" if not settings.service_url:
+            raise ExtractionUnavailable("The extraction service has no URL; set extraction_service.host.")
+        case "tika" if not java_program():
+            raise ExtractionUnavailable(
+                "Tika needs Java 11 or newer, and there is no `java` here. Install one, or use the embedded engine."
+            )
+        case "tika" if jar is None or not jar.is_file():
+            raise ExtractionUnavailable("The Tika server is not here. Fetch it with: callboard extraction fetch-tika")
+    return settings.engine
