@@ -42,6 +42,7 @@ SECTIONS = (
         {
             "sync": Entry("sync:sync", "Make an index equal to a source, once."),
             "search": Entry("search:search", "Search an index and show where the words stand."),
+            "extract": Entry("extract:extract", "Show the text that is found in a file."),
             "diff": Entry("diff:diff", "Compare what two indices hold, document by document."),
         },
     ),
@@ -58,6 +59,8 @@ SECTIONS = (
         "Servers",
         {
             "login": Entry("login:login", "Check credentials and remember them."),
+            "extraction": Entry("extraction:extraction", "Fetch what text extraction may use here."),
+            "extraction-service": Entry("extraction_service:extraction_service", "Serve text extraction over HTTP."),
             "index": Entry("index:index", "List, empty and delete indices."),
             "doctor": Entry(
                 "doctor:doctor", "Look whether everything is there that Callboard needs, here and at the server."

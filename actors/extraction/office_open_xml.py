@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Callable, Iterator
-from xml.etree.ElementTree import Element, ParseError, iterparse  # noqa: S405 - expat bounds entities; memory is limited
+from xml.etree.ElementTree import Element, ParseError, iterparse
 
 _DOCUMENT_PARTS = (
     r"word/header\d*\.xml",
