@@ -90,7 +90,8 @@ def _table(request: Request, columns: list[str], rows: list[dict[str, str]], def
     if unknown:
         raise illegal_argument(f"the column [{unknown[0]}] is not offered; there are [{', '.join(columns)}]")
     rows = _sorted(rows, request.names("s"), columns)
-    if request.parameters.get("format") == "json" or "json" in request.headers.get("accept", ""):
+    wanted = request.parameters.get("format")
+    if wanted == "json" or (wanted is None and "json" in request.headers.get("accept", "")):
         return Response([{name: row[name] for name in chosen} for row in rows])
     lines = [[row[name] for name in chosen] for row in rows]
     if request.flag("v"):

@@ -69,7 +69,7 @@ class Application:
             if not body:
                 body = parameters["source"].encode()
         elif body:
-            check_content_type(headers.get("content-type"))
+            check_content_type(headers.get("content-type"), headers.get("accept"))
         unknown = parameters.keys() - route.parameters - EVERYWHERE
         if unknown:
             listed = ", ".join(f"[{name}]" for name in sorted(unknown))

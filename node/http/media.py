@@ -13,11 +13,19 @@ _VENDOR = {"application/vnd.elasticsearch+json", "application/vnd.elasticsearch+
 _LACKING = re.compile(r"application/(?:vnd\.elasticsearch\+)?(yaml|smile|cbor)")
 
 
-def check_content_type(value: str | None) -> None:
-    """Raise 406 for a body that is no JSON, 400 for a version that is not spoken."""
+def check_content_type(value: str | None, accept: str | None) -> None:
+    """Raise 406 for a body that is no JSON, 400 for a version that is not spoken, or not the one of the answer."""
     if value is None or not value.strip():
         raise ApiError(406, "media_type_header_exception", "Content-Type header is missing")
     name, version = _read(value, "Content-Type")
+    wanted = _version_of(accept)
+    if wanted is not None and wanted != version:
+        raise ApiError(
+            400,
+            "media_type_header_exception",
+            "A compatible version is required on both Content-Type and Accept headers if either one has requested a compatible "
+            f"version. Accept={accept}, Content-Type={value}",
+        )
     if name not in _PLAIN | _VENDOR:
         if _LACKING.fullmatch(name):
             raise ApiError(
@@ -47,6 +55,11 @@ def answer_type(accept: str | None) -> str:
         "media_type_header_exception",
         f"Invalid media-type value on headers [Accept]: [{accept}]; ask for application/json",
     )
+
+
+def _version_of(accept: str | None) -> str | None:
+    found = re.search(r"application/vnd\.elasticsearch\+[^,]*compatible-with\s*=\s*\"?(\d+)", accept or "")
+    return found[1] if found else None
 
 
 def _read(value: str, header: str) -> tuple[str, str | None]:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from ..errors import ApiError, not_built
+from ..storage.names import check_index_name
 from .messages import Request, Response
 
 Handler: TypeAlias = Callable[[Any, Request], Awaitable[Response]]
@@ -152,6 +153,8 @@ class Router:
             )
             error.headers["allow"] = ",".join(sorted(allowed))
             raise error
+        if len(segments) == 1:
+            check_index_name(segments[0])
         raise ApiError(400, "illegal_argument_exception", f"no handler found for uri [{uri}] and method [{method}]")
 
 

@@ -99,13 +99,14 @@ def _last_ms(text: str) -> int:
     first = read_date(text)
     if found is None:
         return first
-    _, month, day, hour, minute, second, fraction, _zone = found.groups()
+    _, _, _, hour, minute, second, fraction, _ = found.groups()
     if fraction:
         return first
-    for given, unit in ((second, "s"), (minute, "m"), (hour, "h"), (day, "d"), (month, "M")):
+    # A missing month or day is the first one, as Elasticsearch has it; only the time of day is filled up.
+    for given, unit in ((second, "s"), (minute, "m"), (hour, "h")):
         if given:
             return to_ms(_add(from_ms(first), 1, unit)) - 1
-    return to_ms(_add(from_ms(first), 1, "y")) - 1
+    return to_ms(_add(from_ms(first), 1, "d")) - 1
 
 
 def _step(moment: datetime, operator: str, unit: str, round_up: bool) -> datetime:

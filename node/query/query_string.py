@@ -140,7 +140,9 @@ class _Parser:
                 occur = {"+": "must"}.get(self._next()[1], "must_not")
             if self._peek()[0] in ("end", "close", "operator"):
                 raise self._failed("something is missing at its end")
-            query = self._clause(fields, depth)
+            query = None if conjunction or occur else self._words_in_a_row(fields)
+            if query is None:
+                query = self._clause(fields, depth)
             # Lucene's classic rule: AND makes both sides required, OR (when AND is the default) both optional.
             if conjunction in ("AND", "&&"):
                 if clauses[-1].occur in ("", "should"):
@@ -165,6 +167,23 @@ class _Parser:
             must_not=tuple(by_occur["must_not"]),
             should_match=should_match,
         )
+
+    def _words_in_a_row(self, fields: tuple[str, ...]) -> Query | None:
+        """Plain words with nothing between them are one text, to be found in one field; a single one is not."""
+        end = self.at
+        while self._is_plain(end) and (end == self.at or self._kind(end + 1) not in ("boost", "fuzzy", "operator")):
+            end += 1
+        if end - self.at < 2:
+            return None
+        words = [_unescaped(token) for _, token in self.tokens[self.at : end]]
+        self.at = end
+        return self._words(" ".join(words), fields, phrase=False)
+
+    def _kind(self, at: int) -> str:
+        return self.tokens[at][0] if at < len(self.tokens) else "end"
+
+    def _is_plain(self, at: int) -> bool:
+        return self._kind(at) == "word" and not _WILD.search(self.tokens[at][1])
 
     def _clause(self, fields: tuple[str, ...], depth: int) -> Query:
         kind, token = self._next()

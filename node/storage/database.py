@@ -6,10 +6,12 @@ see the last committed state and wait for nobody (write-ahead log); one in memor
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import IO, Concatenate, ParamSpec, TypeVar
 
 import trio
 
@@ -25,6 +27,7 @@ READERS = 3
 CACHE_KIB = 32_768
 BUSY_TIMEOUT_S = 10.0
 FILE_NAME = "node.sqlite"
+LOCK_NAME = "node.lock"
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
@@ -37,17 +40,18 @@ class Database:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
+        self._readers: list[sqlite3.Connection] = []
+        self._lock = None if folder is None else _lock(folder)
         self._writer = _connect(folder)
         try:
             _prepare(self._writer, folder)
             self.catalog: Catalog = load(self._writer)
         except BaseException:
-            self._writer.close()
+            self._close()
             raise
         self._writing = trio.Lock()
         self.snapshots: dict[int, int] = {}
         """Index number to the number of snapshots open on it; while there are any, dead documents are kept."""
-        self._readers: list[sqlite3.Connection] = []
         self._reading = trio.Lock() if folder is None else trio.CapacityLimiter(READERS)
 
     @property
@@ -108,6 +112,22 @@ class Database:
         for reader in self._readers:
             reader.close()
         self._writer.close()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def _lock(folder: Path) -> IO[bytes]:
+    """Take the folder for this node alone: two would not see each other's indices. The lock ends with the process."""
+    held = (folder / LOCK_NAME).open("ab")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        held.close()
+        raise UnusableData(
+            errno.EBUSY,
+            f"the data folder {str(folder)!r} is in use by another node; stop that one or choose another folder",
+        ) from error
+    return held
 
 
 def _connect(folder: Path | None) -> sqlite3.Connection:

@@ -70,7 +70,10 @@ def read_keep_alive_s(text: str) -> float:
 
 
 def _context_missing(context_id: str) -> ApiError:
-    missing = {"type": "search_context_missing_exception", "reason": f"No search context found for id [{context_id[:12]}]"}
+    missing = {
+        "type": "search_context_missing_exception",
+        "reason": f"No search context found for id [{context_id[:12]}]",
+    }
     error = ApiError(
         404,
         "search_phase_execution_exception",
