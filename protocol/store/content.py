@@ -22,8 +22,8 @@ ACL_INDEX_SETTINGS: Mapping[str, Any] = {"index": {"hidden": True, "number_of_sh
 ACL_INDEX_MAPPINGS: Mapping[str, Any] = {"dynamic": "false", "properties": {"created_at": {"type": "date"}}}
 
 # `error` and `status` keep a refusal of the whole request readable, which the filter would empty as well.
-_BULK_PATHS = "error,status,took,errors,items.*.status,items.*.result,items.*._id,items.*.error"
-_BULK_PATHS_WITHOUT_IDS = "error,status,took,errors,items.*.status,items.*.result,items.*.error"
+_BULK_PATHS = "error,status,took,errors,items.*.status,items.*.result,items.*._seq_no,items.*._id,items.*.error"
+_BULK_PATHS_WITHOUT_IDS = "error,status,took,errors,items.*.status,items.*.result,items.*._seq_no,items.*.error"
 
 
 @attrs.define
