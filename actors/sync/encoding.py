@@ -139,7 +139,9 @@ def truncated(fields: Mapping[str, Any], size_bytes: int, size_bytes_max: int) -
     cut = dict(fields)
     names: list[str] = []
     excess = size_bytes - size_bytes_max + 64
-    texts = {name: value for name, value in fields.items() if isinstance(value, str) and name not in ("id", "_timestamp")}
+    texts = {
+        name: value for name, value in fields.items() if isinstance(value, str) and name not in ("id", "_timestamp")
+    }
     for name, text in sorted(texts.items(), key=lambda each: len(each[1]), reverse=True):
         if excess <= 0:
             break

@@ -88,7 +88,9 @@ class Counters:
 
     def check_conservation(self) -> None:
         """Assert that nothing got lost between the stages. Holds only once all stages are at rest."""
-        assert self.listed == self.filtered + self.unchanged + self.refused + self.sent, f"listed is not accounted for: {self}"
+        assert self.listed == self.filtered + self.unchanged + self.refused + self.sent, (
+            f"listed is not accounted for: {self}"
+        )
         assert self.sent + self.deletes_sent == self.settled + self.failed_at_sink, f"sent is not accounted for: {self}"
 
 

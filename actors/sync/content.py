@@ -1,0 +1,141 @@
+"""Reading the content of documents: fetched with a limit, tried again, and turned into fields by one of two readers."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any, Protocol
+
+import attrs
+import structlog
+import trio
+
+from ...runtime import random
+from ...sources.errors import SourceError, Throttled
+from ...sources.source import ContentRef, Source
+from ..extraction import is_accepted
+from .verdicts import pause_s
+
+log = structlog.get_logger(__name__)
+
+RETRY_AFTER_S_MAX = 300.0
+
+
+class ContentFailed(Exception):
+    """The content of a document could not be read. `where` is the stage, `why` a sentence for people."""
+
+    def __init__(self, where: str, why: str, *, permanent: bool = False) -> None:
+        super().__init__(why)
+        self.where, self.why = where, why
+        self.permanent = permanent
+        """The file itself is at fault, so that reading it again cannot help."""
+
+
+class TooLarge(Exception):
+    """More bytes than the limit."""
+
+
+class ContentReader(Protocol):
+    """Turns the bytes of a file into fields of its document. Raises `ContentFailed`."""
+
+    def accepts(self, content: ContentRef) -> bool: ...
+
+    async def read(self, content: ContentRef, chunks: AsyncIterator[bytes]) -> dict[str, Any]: ...
+
+
+class AttachmentReader:
+    """Sends files as they are: the ingest pipeline reads them out of `_attachment`."""
+
+    def accepts(self, content: ContentRef) -> bool:
+        return is_accepted(content.name)
+
+    async def read(self, content: ContentRef, chunks: AsyncIterator[bytes]) -> dict[str, Any]:
+        data = bytearray()
+        async for chunk in chunks:
+            data += chunk
+        return {"_attachment": base64.b64encode(data).decode("ascii")}
+
+
+class TextReader:
+    """Reads files here; their text becomes `body`. Works with whatever extracts like `actors.extraction`."""
+
+    def __init__(self, extractor: Any) -> None:
+        self._extractor = extractor
+
+    def accepts(self, content: ContentRef) -> bool:
+        return bool(self._extractor.accepts(content.name))
+
+    async def read(self, content: ContentRef, chunks: AsyncIterator[bytes]) -> dict[str, Any]:
+        found = await self._extractor.extract(content.name, chunks, content.media_type)
+        if found.status.value == "too_large":
+            raise TooLarge(found.detail)
+        if found.status.value == "unsupported":
+            return {}
+        if not found.is_readable:
+            raise ContentFailed(
+                "extraction",
+                f"{found.status.value}: {found.detail}" if found.detail else found.status.value,
+                permanent=not found.may_succeed_later,
+            )
+        fields: dict[str, Any] = {"body": found.text}
+        if found.status.value == "truncated":
+            fields["_truncated_fields"] = ["body"]
+        return fields
+
+
+@attrs.frozen
+class Fetched:
+    """The fields that complete a document, and how many bytes were read for them."""
+
+    fields: dict[str, Any]
+    size_bytes: int
+
+
+async def fetch(
+    source: Source[Any], content: ContentRef, reader: ContentReader, *, size_bytes_max: int | None, tries_max: int
+) -> Fetched:
+    """Read the content of one document, trying again what may pass. Raises `ContentFailed` and `TooLarge`.
+
+    Cancelled: the connection is closed, nothing is kept.
+    """
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return await _once(source, content, reader, size_bytes_max)
+        except SourceError as exc:
+            if not exc.retriable or attempt >= tries_max:
+                raise ContentFailed("download", f"{type(exc).__name__}: {exc}") from exc
+            asked_s = exc.retry_after_s if isinstance(exc, Throttled) else None
+            pause = pause_s(attempt, random()) if asked_s is None else min(asked_s, RETRY_AFTER_S_MAX)
+            log.info("download.retry", name=content.name, attempt=attempt, after_s=round(pause, 2), why=str(exc))
+            await trio.sleep(pause)
+        except (ContentFailed, TooLarge):
+            raise
+        except Exception as exc:
+            raise ContentFailed("download", f"{type(exc).__name__}: {exc}") from exc
+
+
+async def _once(source: Source[Any], content: ContentRef, reader: ContentReader, size_bytes_max: int | None) -> Fetched:
+    if content.gives == "fields":
+        return Fetched(await source.fetch_fields(content), content.size_bytes or 0)
+    meter = _Meter(size_bytes_max)
+    async with source.fetch(content) as chunks:
+        limited = meter.limited(chunks)
+        async with aclosing(limited):
+            fields = await reader.read(content, limited)
+    return Fetched(fields, meter.size_bytes)
+
+
+class _Meter:
+    def __init__(self, size_bytes_max: int | None) -> None:
+        self._size_bytes_max = size_bytes_max
+        self.size_bytes = 0
+
+    async def limited(self, chunks: AsyncIterator[bytes]) -> Any:
+        async for chunk in chunks:
+            self.size_bytes += len(chunk)
+            if self._size_bytes_max is not None and self.size_bytes > self._size_bytes_max:
+                raise TooLarge(f"more than {self._size_bytes_max} bytes")
+            yield chunk

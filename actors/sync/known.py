@@ -1,0 +1,230 @@
+"""What is in the index already: which documents, from which partition, in which version, and which of them were listed.
+
+Small indices live in a dict; beyond a number of bytes everything moves to a temporary table on disk, so that memory stays flat
+however many documents there are. Per document only a bit remains in memory: whether it was listed.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Protocol
+
+import attrs
+
+from .fingerprints import hash64
+from .spill import Spill
+
+ENTRY_SIZE_BYTES = 220
+"""What a document costs in the dict beside the bytes of its id, measured on CPython 3.11."""
+UNSEEN_PAGE = 2_000
+
+_SCHEMA = "CREATE TABLE known (row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, print, stamp, part, seq)"
+
+
+def signed(value: int) -> int:
+    """SQLite's integers have a sign."""
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def unsigned(value: int) -> int:
+    return value + (1 << 64) if value < 0 else value
+
+
+class Finder(Protocol):
+    """The ledger's entries: (sequence number, fingerprint, partition) per id hash."""
+
+    async def find(self, hashes: Sequence[int]) -> list[tuple[int, int, int]]: ...
+
+
+@attrs.define
+class Found:
+    """What is known of some ids: lists of equal length. Row -1: not in the index."""
+
+    rows: list[int]
+    fingerprints: list[int]
+    """As of the last sync that wrote them; 0 if unknown."""
+    stamps: list[int]
+    """In-process hash of `_timestamp` as stored; 0 where there is none."""
+
+
+def stamp_of(timestamp: object) -> int:
+    """A number that two timestamps share only if they are the same text (or by a chance of one in 2^64)."""
+    return 0 if timestamp is None else hash(str(timestamp)) or 1
+
+
+class Known:
+    """The table of one sync. Build it with `add`, then ask and mark; close it at the end."""
+
+    def __init__(self, memory_size_bytes: int) -> None:
+        self._memory_size_bytes = memory_size_bytes
+        self._used_bytes = 0
+        self._rows: dict[str, int] = {}
+        self._prints = array("Q")
+        self._stamps = array("q")
+        self._parts = array("Q")
+        self._seqs = array("q")
+        self._spill: Spill | None = None
+        self._seen = bytearray()
+        self.count = 0
+        self.seen_count = 0
+
+    @property
+    def is_spilled(self) -> bool:
+        return self._spill is not None
+
+    async def add(
+        self,
+        ids: Sequence[str],
+        seq_nos: Sequence[int],
+        stamps: Sequence[int],
+        fingerprints: Sequence[int],
+        partitions: Sequence[int],
+    ) -> None:
+        """Add documents of the index, each once. A partition of 0 is unknown."""
+        start = self.count
+        self.count += len(ids)
+        self._seen.extend(bytes((self.count + 7) // 8 - len(self._seen)))
+        if self._spill is None:
+            rows = self._rows
+            for row, one in enumerate(ids, start):
+                rows[one] = row
+            assert len(rows) == self.count, "the index listed a document twice"
+            self._prints.extend(fingerprints)
+            self._stamps.extend(stamps)
+            self._parts.extend(partitions)
+            self._seqs.extend(seq_nos)
+            self._used_bytes += ENTRY_SIZE_BYTES * len(ids) + sum(map(len, ids))
+            if self._used_bytes > self._memory_size_bytes:
+                await self._move_to_disk()
+            return
+        await self._insert(start, ids, fingerprints, stamps, partitions, seq_nos)
+
+    async def _move_to_disk(self) -> None:
+        self._spill = Spill(_SCHEMA)
+        ids = list(self._rows)
+        self._rows = {}
+        for start in range(0, len(ids), 20_000):
+            end = start + 20_000
+            await self._insert(
+                start,
+                ids[start:end],
+                self._prints[start:end],
+                self._stamps[start:end],
+                self._parts[start:end],
+                self._seqs[start:end],
+            )
+        self._prints, self._parts = array("Q"), array("Q")
+        self._stamps, self._seqs = array("q"), array("q")
+
+    async def _insert(
+        self,
+        start: int,
+        ids: Sequence[str],
+        fingerprints: Sequence[int],
+        stamps: Sequence[int],
+        partitions: Sequence[int],
+        seq_nos: Sequence[int],
+    ) -> None:
+        assert self._spill is not None
+        columns = zip(
+            range(start, start + len(ids)),
+            ids,
+            map(signed, fingerprints),
+            stamps,
+            map(signed, partitions),
+            seq_nos,
+            strict=True,
+        )
+        await self._spill.write("INSERT INTO known VALUES (?,?,?,?,?,?)", list(columns))
+
+    def find_nowait(self, ids: Sequence[str]) -> Found:
+        """What is known of these ids, while all is in memory."""
+        get = self._rows.get
+        rows = [get(one, -1) for one in ids]
+        prints, stamps = self._prints, self._stamps
+        return Found(
+            rows,
+            [prints[row] if row >= 0 else 0 for row in rows],
+            [stamps[row] if row >= 0 else 0 for row in rows],
+        )
+
+    async def find(self, ids: Sequence[str]) -> Found:
+        """What is known of these ids."""
+        if self._spill is None:
+            return self.find_nowait(ids)
+        told = await self._spill.read_in("SELECT id, row, print, stamp FROM known WHERE id IN", list(ids))
+        by_id = {one: (row, unsigned(fingerprint), stamp) for one, row, fingerprint, stamp in told}
+        nothing = (-1, 0, 0)
+        triples = [by_id.get(one, nothing) for one in ids]
+        return Found([each[0] for each in triples], [each[1] for each in triples], [each[2] for each in triples])
+
+    def mark(self, row: int) -> bool:
+        """Note that a document was listed; tell whether it had been before."""
+        seen, at, bit = self._seen, row >> 3, 1 << (row & 7)
+        if seen[at] & bit:
+            return True
+        seen[at] |= bit
+        self.seen_count += 1
+        return False
+
+    async def unseen(self) -> AsyncGenerator[list[tuple[str, int, int]], None]:
+        """Yield the ids that were not listed, each with its partition (0: unknown) and sequence number, in pages."""
+        if self.seen_count == self.count:
+            return
+        seen = self._seen
+        if self._spill is None:
+            page: list[tuple[str, int, int]] = []
+            for one, row in self._rows.items():
+                if not seen[row >> 3] >> (row & 7) & 1:
+                    page.append((one, self._parts[row], self._seqs[row]))
+                    if len(page) == UNSEEN_PAGE:
+                        yield page
+                        page = []
+            if page:
+                yield page
+            return
+        for start in range(0, self.count, UNSEEN_PAGE):
+            rows = [
+                row for row in range(start, min(start + UNSEEN_PAGE, self.count)) if not seen[row >> 3] >> (row & 7) & 1
+            ]
+            if rows:
+                told = await self._spill.read_in("SELECT id, part, seq FROM known WHERE row IN", rows)
+                yield [(one, unsigned(part), seq) for one, part, seq in told]
+
+    async def entries(self) -> AsyncGenerator[list[tuple[str, int, int, int]], None]:
+        """Yield (id, sequence number, fingerprint, partition) of everything, in pages."""
+        page_size = 20_000
+        if self._spill is None:
+            ids = list(self._rows)
+            for start in range(0, len(ids), page_size):
+                rows = range(start, min(start + page_size, len(ids)))
+                yield [(ids[row], self._seqs[row], self._prints[row], self._parts[row]) for row in rows]
+            return
+        for start in range(0, self.count, page_size):
+            told = await self._spill.read(
+                "SELECT id, seq, print, part FROM known WHERE row >= ? AND row < ? ORDER BY row",
+                (start, start + page_size),
+            )
+            yield [(one, seq, unsigned(fingerprint), unsigned(part)) for one, seq, fingerprint, part in told]
+
+    async def join_partitions(self, entries: Finder) -> None:
+        """Learn from the ledger which partition each document came from."""
+        start = 0
+        async with aclosing(self.entries()) as pages:
+            async for page in pages:
+                found = await entries.find([hash64(one.encode("utf-8", "surrogatepass")) for one, _, _, _ in page])
+                parts = [each[2] for each in found]
+                if self._spill is None:
+                    self._parts[start : start + len(parts)] = array("Q", parts)
+                else:
+                    rows = zip(map(signed, parts), range(start, start + len(parts)), strict=True)
+                    await self._spill.write("UPDATE known SET part = ? WHERE row = ?", list(rows))
+                start += len(page)
+
+    def close(self) -> None:
+        """Forget everything, on disk too."""
+        self._rows = {}
+        if self._spill is not None:
+            self._spill.close()

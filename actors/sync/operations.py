@@ -1,0 +1,57 @@
+"""What travels from the source to the sink: operations of a bulk request, ready as bytes."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, TypeAlias
+
+from .encoding import action_line
+from .segments import PartitionProgress, Segment
+
+Kind: TypeAlias = Literal["index", "update", "delete"]
+
+
+class Operation(NamedTuple):
+    """One operation. A named tuple, because one is made for every document."""
+
+    kind: Kind
+    id: str
+    payload: bytes
+    """Action line and document line, as they are sent."""
+    fingerprint: int
+    """0 if the document must be sent again next time."""
+    is_new: bool
+    """The index did not have the document when the sync began."""
+
+
+class Operations:
+    """Some operations of one segment of one partition, in the order of the source."""
+
+    __slots__ = ("entries", "partition", "segment", "size_bytes")
+
+    def __init__(
+        self, partition: PartitionProgress, segment: Segment, entries: list[Operation], size_bytes: int
+    ) -> None:
+        self.partition = partition
+        self.segment = segment
+        self.entries = entries
+        self.size_bytes = size_bytes
+
+
+def index_operation(document_id: str, line: bytes, fingerprint: int, *, is_new: bool) -> Operation:
+    """Replace the document, or make it."""
+    return Operation("index", document_id, action_line("index", document_id) + line + b"\n", fingerprint, is_new)
+
+
+def update_operation(
+    document_id: str, line: bytes, fingerprint: int, *, is_new: bool, upsert: bool = True
+) -> Operation:
+    """Put fields into the document; make it of them if it is not there and `upsert`."""
+    tail = b',"doc_as_upsert":true}\n' if upsert else b"}\n"
+    return Operation(
+        "update", document_id, action_line("update", document_id) + b'{"doc":' + line + tail, fingerprint, is_new
+    )
+
+
+def delete_operation(document_id: str) -> Operation:
+    """Remove the document."""
+    return Operation("delete", document_id, action_line("delete", document_id), 0, False)

@@ -1,0 +1,259 @@
+"""What a job must not forget when its process dies: how far each partition is, what was listed, which deletions wait.
+
+Everything is written in pieces of bounded size to one hidden index; no field ever grows with the number of documents or the
+size of a cursor. A partition's head is written after its pieces, so that a crash in between leaves the previous state whole.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import zlib
+from array import array
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any, Literal
+
+import attrs
+import orjson
+
+from ...protocol.store import NotFound, Store
+from ...runtime import new_id, now
+from .encoding import action_line, plain
+from .segments import PartitionCounts, PartitionProgress
+
+STATE_INDEX = ".callboard-sync-state"
+SETTINGS = {"index": {"hidden": True, "number_of_shards": 1, "auto_expand_replicas": "0-1"}}
+MAPPINGS: dict[str, Any] = {
+    "dynamic": "false",
+    "properties": {
+        **{name: {"type": "keyword"} for name in ("kind", "job_id", "partition", "version", "index", "held_id")},
+        "number": {"type": "long"},
+    },
+}
+PIECE_LENGTH = 256 * 1024
+SEEN_PIECE = 20_000
+HELD_PIECE = 2_000
+
+
+@attrs.frozen
+class ResumedPartition:
+    """Where a partition of an earlier run of the same job stands."""
+
+    key: str
+    checkpoint: Any
+    is_closed: bool
+    """It was listed to its end and settled: nothing of it has to be read again."""
+    counts: PartitionCounts
+
+
+def _key(*parts: str) -> str:
+    return hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+class JobState:
+    """The persisted state of one job. Raises `StoreError`."""
+
+    def __init__(self, store: Store, job_id: str) -> None:
+        self._store = store
+        self._job_id = job_id
+        self._versions: dict[str, str] = {}
+
+    async def open(self) -> None:
+        """Make the index if it is not there."""
+        await self._store.content.ensure_index(STATE_INDEX, settings=SETTINGS, mappings=MAPPINGS)
+
+    async def save(self, partition: PartitionProgress, *, is_closed: bool) -> None:
+        """Persist the settled checkpoint of a partition, with what was listed before it."""
+        checkpoint, counts = partition.settled_checkpoint, attrs.asdict(partition.settled_counts)
+        partition.has_new_checkpoint = False
+        seen = partition.take_seen()
+        version = new_id()
+        text = orjson.dumps(plain(checkpoint)).decode()
+        pieces = [text[at : at + PIECE_LENGTH] for at in range(0, len(text), PIECE_LENGTH)]
+        key = _key(self._job_id, partition.key)
+        common = {"job_id": self._job_id, "partition": key, "version": version}
+        documents: list[tuple[str, dict[str, Any]]] = []
+        for at in range(0, len(seen), SEEN_PIECE):
+            part = seen[at : at + SEEN_PIECE]
+            documents.append((new_id(), {"kind": "seen", "job_id": self._job_id, "partition": key, **_packed(part)}))
+        if len(pieces) > 1:
+            documents += [
+                (f"{key}-{version}-{number}", {"kind": "piece", **common, "number": number, "data": piece})
+                for number, piece in enumerate(pieces)
+            ]
+        if documents:
+            await self._write(documents)
+        head = {
+            "kind": "partition",
+            **common,
+            "key": partition.key,
+            "closed": is_closed,
+            "counts": counts,
+            "pieces": len(pieces) if len(pieces) > 1 else 0,
+            "checkpoint": text if len(pieces) == 1 else None,
+            "at": now().isoformat(),
+        }
+        await self._write([(key, head)])
+        old = self._versions.get(key)
+        self._versions[key] = version
+        if old is not None and len(pieces) > 1:
+            await self._delete({"bool": {"filter": [{"term": {"kind": "piece"}}, {"term": {"version": old}}]}})
+
+    async def load(self) -> dict[str, ResumedPartition]:
+        """Read where the partitions stand, by key. Nothing for a job that starts."""
+        found: dict[str, ResumedPartition] = {}
+        async for source in self._of_job("partition"):
+            text = source.get("checkpoint")
+            if source.get("pieces"):
+                text = await self._joined(source)
+                if text is None:
+                    continue
+            self._versions[source["partition"]] = source["version"]
+            found[source["key"]] = ResumedPartition(
+                source["key"], orjson.loads(text or "null"), bool(source["closed"]), PartitionCounts(**source["counts"])
+            )
+        return found
+
+    async def _joined(self, head: dict[str, Any]) -> str | None:
+        query = {"bool": {"filter": [{"term": {"kind": "piece"}}, {"term": {"version": head["version"]}}]}}
+        pieces = {source["number"]: source["data"] async for source in self._found(query)}
+        if len(pieces) != head["pieces"]:
+            return None
+        return "".join(pieces[number] for number in range(len(pieces)))
+
+    async def seen(self) -> AsyncGenerator[array[int], None]:
+        """Yield hashes of the ids that earlier runs of this job had listed before their checkpoints."""
+        async for source in self._of_job("seen"):
+            yield _unpacked(source)
+
+    async def forget(self) -> None:
+        """Remove everything about this job but the deletions it holds back."""
+        kinds = {"terms": {"kind": ["partition", "piece", "seen"]}}
+        await self._delete({"bool": {"filter": [kinds, {"term": {"job_id": self._job_id}}]}})
+
+    async def _of_job(self, kind: str) -> AsyncGenerator[dict[str, Any], None]:
+        query = {"bool": {"filter": [{"term": {"kind": kind}}, {"term": {"job_id": self._job_id}}]}}
+        async for source in self._found(query):
+            yield source
+
+    async def _found(self, query: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        async for source in found_in_state(self._store, query):
+            yield source
+
+    async def _write(self, documents: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        await write_state(self._store, documents)
+
+    async def _delete(self, query: dict[str, Any]) -> None:
+        try:
+            await self._store.content.refresh(STATE_INDEX)
+            await self._store.content.delete_by_query(STATE_INDEX, query)
+        except NotFound:
+            return
+
+
+async def write_state(store: Store, documents: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """Write documents to the state index. Raises `StoreError`; a refusal of a single one raises `StateNotWritten`."""
+    for start in range(0, len(documents), 20):
+        part = documents[start : start + 20]
+        body = b"".join(action_line("index", key) + orjson.dumps(document) + b"\n" for key, document in part)
+        answer = await store.content.bulk(body, index=STATE_INDEX)
+        if answer.has_errors:
+            raise StateNotWritten(f"Elasticsearch refused to keep the state of a job: {answer.items[0]}")
+
+
+class StateNotWritten(Exception):
+    """A part of a job's state could not be written, so that the job could not go on from here."""
+
+
+async def found_in_state(store: Store, query: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+    """Yield the documents of the state index that match; none if there is no such index."""
+    pages = store.content.existing(STATE_INDEX, fields=("*",), query=query, page_size=20)
+    try:
+        async with aclosing(pages):
+            async for page in pages:
+                for source in page.sources or ():
+                    yield source
+    except NotFound:
+        return
+
+
+def _packed(hashes: array[int]) -> dict[str, Any]:
+    data = base64.b64encode(zlib.compress(hashes.tobytes(), 1)).decode("ascii")
+    return {"count": len(hashes), "data": data}
+
+
+def _unpacked(source: dict[str, Any]) -> array[int]:
+    hashes = array("Q")
+    hashes.frombytes(zlib.decompress(base64.b64decode(source["data"])))
+    return hashes
+
+
+@attrs.frozen
+class HeldBack:
+    """Deletions of one index that wait."""
+
+    held_id: str
+    index: str
+    job_id: str
+    connector_id: str
+    count: int
+    digest: str
+    """The same for the same set of documents, in whatever order."""
+    state: Literal["waiting", "confirmed"]
+
+
+def held_key(index: str) -> str:
+    """The state document under which an index's held-back deletions are kept."""
+    return _key("held", index)
+
+
+async def read_held(store: Store, index: str) -> HeldBack | None:
+    """Read which deletions of an index wait, if any."""
+    try:
+        told = await store.client.get(index=STATE_INDEX, id=held_key(index))
+    except NotFound:
+        return None
+    return _held(told["_source"])
+
+
+def _held(source: dict[str, Any]) -> HeldBack:
+    names = ("held_id", "index", "job_id", "connector_id", "count", "digest", "state")
+    return HeldBack(**{name: source[name] for name in names})
+
+
+async def write_held(store: Store, held: HeldBack, pages: AsyncGenerator[list[tuple[str, int]], None]) -> None:
+    """Keep deletions, listed as (id, sequence number), in the place of those kept before. Raises `StoreError`."""
+    await store.content.ensure_index(STATE_INDEX, settings=SETTINGS, mappings=MAPPINGS)
+    number = 0
+    async with aclosing(pages):
+        async for page in pages:
+            for start in range(0, len(page), HELD_PIECE):
+                piece = {
+                    "kind": "held_ids",
+                    "held_id": held.held_id,
+                    "number": number,
+                    "ids": page[start : start + HELD_PIECE],
+                }
+                await write_state(store, [(f"{held.held_id}-{number}", piece)])
+                number += 1
+    await write_state(store, [(held_key(held.index), {"kind": "held", **attrs.asdict(held), "at": now().isoformat()})])
+    await _forget_held_ids(store, held.index, keep=held.held_id)
+
+
+async def _forget_held_ids(store: Store, index: str, keep: str = "") -> None:
+    known = {source["held_id"] async for source in found_in_state(store, {"term": {"kind": "held"}})} | {keep}
+    query: dict[str, Any] = {
+        "bool": {"filter": [{"term": {"kind": "held_ids"}}], "must_not": [{"terms": {"held_id": sorted(known)}}]}
+    }
+    await store.content.refresh(STATE_INDEX)
+    await store.content.delete_by_query(STATE_INDEX, query)
+
+
+async def forget_held(store: Store, index: str) -> None:
+    """Drop what was held back for an index: a later sync has decided anew."""
+    try:
+        await store.client.delete(index=STATE_INDEX, id=held_key(index), refresh=True)
+    except NotFound:
+        return
+    await _forget_held_ids(store, index)
