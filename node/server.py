@@ -18,7 +18,7 @@ from ..runtime import blocking, monotonic, new_id
 from .connectors import connector_api, job_api, secret_api
 from .connectors.templates import INDEX_TEMPLATES
 from .engine import AttachmentReader, Engine
-from .handlers import aliases, bulk, by_query, cluster, documents, indices, ingest, searching, templates
+from .handlers import aliases, bulk, by_query, cluster, documents, indices, ingest, searching, security, templates
 from .http.application import Application
 from .http.routing import Router
 from .ingest.managed import PIPELINES
@@ -117,6 +117,7 @@ def _routes() -> list[Any]:
         searching,
         by_query,
         ingest,
+        security,
         connector_api,
         job_api,
         secret_api,

@@ -20,6 +20,7 @@ from ..query.highlight import highlight, wanted_words
 from ..query.parse import parse_query
 from ..query.request import SearchRequest, query_of_parameters, read_search
 from ..query.tree import All
+from ..security.guard import require
 from ..storage.documents import PRIMARY_TERM
 from ..storage.search import Found, Page, Target, count, fetch, order, search, shown_sort
 from ..storage.snapshots import ScrollState, read_keep_alive_s
@@ -66,6 +67,9 @@ async def search_documents(engine: Engine, request: Request) -> Response:
     """GET or POST `_search`."""
     started = now()
     asked = _search_request(request)
+    if asked.pit is None:
+        # A point in time was allowed when it was opened, and nobody can guess its id.
+        require(request.principal, "read", request.arguments.get("index"))
     total_as_number = request.flag("rest_total_hits_as_int")
     if "scroll" in request.parameters:
         return await _open_scroll(engine, request, asked, started)

@@ -56,9 +56,9 @@ async def create_key(engine: Engine, request: Request) -> Response:
         raise invalid_request(
             "api key name is required, at most 256 letters, may not begin or end with whitespace, nor begin with an underscore"
         )
-    roles = body.get("role_descriptors") or {}
+    roles = {} if body.get("role_descriptors") is None else body["role_descriptors"]
     read_roles(roles)
-    metadata = body.get("metadata") or {}
+    metadata = {} if body.get("metadata") is None else body["metadata"]
     if not isinstance(metadata, dict) or any(key.startswith("_") for key in metadata):
         raise invalid_request("API key metadata must be an object whose keys do not start with [_]")
     who = _who(request)

@@ -42,10 +42,14 @@ class Database:
         self._folder = folder
         self._readers: list[sqlite3.Connection] = []
         self._lock = None if folder is None else _lock(folder)
-        self._writer = _connect(folder)
+        self._connections: list[sqlite3.Connection] = []
         try:
+            self._writer = self._opened()
             _prepare(self._writer, folder)
             self.catalog: Catalog = load(self._writer)
+        except sqlite3.Error as error:
+            self._close()
+            raise UnusableData(f"cannot use the node's data in {str(folder)!r}: {error}") from error
         except BaseException:
             self._close()
             raise
@@ -93,7 +97,7 @@ class Database:
                 async with self._writing:
                     return await blocking(lambda: query(self._writer, *args, **kwargs), abandon_on_cancel=False)
             async with self._reading:
-                reader = self._readers.pop() if self._readers else await blocking(_connect, self._folder)
+                reader = self._readers.pop() if self._readers else await blocking(self._opened, abandon_on_cancel=False)
                 try:
                     return await blocking(lambda: query(reader, *args, **kwargs), abandon_on_cancel=False)
                 finally:
@@ -108,10 +112,14 @@ class Database:
         """Close all connections. To be called when no request is running any more."""
         await blocking(self._close, abandon_on_cancel=False)
 
+    def _opened(self) -> sqlite3.Connection:
+        connection = _connect(self._folder)
+        self._connections.append(connection)
+        return connection
+
     def _close(self) -> None:
-        for reader in self._readers:
-            reader.close()
-        self._writer.close()
+        for connection in self._connections:
+            connection.close()
         if self._lock is not None:
             self._lock.close()
 
@@ -132,37 +140,35 @@ def _lock(folder: Path) -> IO[bytes]:
 
 def _connect(folder: Path | None) -> sqlite3.Connection:
     target = ":memory:" if folder is None else str(folder / FILE_NAME)
+    connection = sqlite3.connect(
+        target, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S, cached_statements=512
+    )
     try:
-        connection = sqlite3.connect(
-            target, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S, cached_statements=512
-        )
-    except sqlite3.Error as error:
-        raise UnusableData(f"cannot open the node's data in {str(folder)!r}: {error}") from error
-    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
 def _prepare(connection: sqlite3.Connection, folder: Path | None) -> None:
-    try:
-        if folder is not None:
-            connection.execute("PRAGMA journal_mode = WAL")
-            # Each acknowledged request is on the disk, as with Elasticsearch's own default durability.
-            connection.execute("PRAGMA synchronous = FULL")
-        else:
-            connection.execute("PRAGMA journal_mode = MEMORY")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version not in (0, schema.VERSION):
-            raise UnusableData(
-                f"the data in {str(folder)!r} has format {version}, this version reads {schema.VERSION}; use another folder"
-            )
-        connection.execute("BEGIN IMMEDIATE")
-        for statement in schema.ALWAYS:
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {schema.VERSION}")
-        _purge_dead(connection)
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        raise UnusableData(f"cannot use the node's data in {str(folder)!r}: {error}") from error
+    if folder is not None:
+        connection.execute("PRAGMA journal_mode = WAL")
+        # Each acknowledged request is on the disk, as with Elasticsearch's own default durability.
+        connection.execute("PRAGMA synchronous = FULL")
+    else:
+        connection.execute("PRAGMA journal_mode = MEMORY")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version not in (0, schema.VERSION):
+        raise UnusableData(
+            f"the data in {str(folder)!r} has format {version}, this version reads {schema.VERSION}; use another folder"
+        )
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in schema.ALWAYS:
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+    _purge_dead(connection)
+    connection.execute("COMMIT")
 
 
 def _purge_dead(connection: sqlite3.Connection) -> None:

@@ -86,6 +86,12 @@ def raw(node: Node) -> Raw:
     return Raw(node.app)
 
 
+@pytest.fixture
+def make_raw() -> type[Raw]:
+    """For tests that open nodes of their own."""
+    return Raw
+
+
 @attrs.frozen
 class Both:
     """One of the two servers, with names that nobody else uses and that are cleaned up."""
