@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..job import run_job as run_job
+    from ..job import suspend_lost as suspend_lost
+    from .dead_letters import DEAD_LETTERS_INDEX as DEAD_LETTERS_INDEX
+    from .dead_letters import dead_letters as dead_letters
     from .embedding import sync as sync
     from .report import FailedDocument as FailedDocument
     from .report import PartitionReport as PartitionReport
@@ -20,8 +23,10 @@ if TYPE_CHECKING:
     from .settings import DeletionLimits as DeletionLimits
     from .settings import ErrorLimits as ErrorLimits
     from .settings import SyncSettings as SyncSettings
+    from .state import confirm_deletions as confirm_deletions
 
 _HOME = {
+    "DEAD_LETTERS_INDEX": ".dead_letters",
     "DeletionLimits": ".settings",
     "ErrorLimits": ".settings",
     "FailedDocument": ".report",
@@ -29,7 +34,10 @@ _HOME = {
     "ProgressEvent": ".report",
     "SyncReport": ".report",
     "SyncSettings": ".settings",
+    "confirm_deletions": ".state",
+    "dead_letters": ".dead_letters",
     "run_job": "..job",
+    "suspend_lost": "..job",
     "sync": ".embedding",
 }
 

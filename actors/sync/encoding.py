@@ -81,8 +81,9 @@ def _number(value: Decimal) -> Any:
     return nearest if Decimal(repr(nearest)) == value else str(value)
 
 
-def _base(value: Any) -> Any:
-    for kind in (str, int, float, list, tuple):
+def _base(value: object) -> Any:
+    kinds: tuple[Any, ...] = (str, int, float, list, tuple)
+    for kind in kinds:
         if isinstance(value, kind):
             return kind(value)
     raise AssertionError(f"{type(value)} is no plain kind")

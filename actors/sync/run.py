@@ -22,7 +22,8 @@ import trio
 
 from ...protocol import identity_document
 from ...protocol.ids import InvalidDocumentId, document_id
-from ...protocol.store import Store, StoreError
+from ...protocol.indices import content_index
+from ...protocol.store import NotFound, Store, StoreError
 from ...runtime import monotonic, new_id
 from ...runtime.budget import Budget
 from ...runtime.stream import Stream, StreamSender
@@ -316,7 +317,7 @@ class SyncRun:
                 self._all_named = True
             except SyncFailed:
                 raise
-            except Exception as exc:
+            except Exception as exc:  # noqa: BLE001 - naming partitions ends here; it is reported with the job
                 self._listing_failed = _cause(exc)
                 log.warning("source.partitions_failed", why=self._listing_failed)
 
@@ -622,7 +623,11 @@ class SyncRun:
             await self.letters.forget_resolved()
         if self._state is not None:
             await self._state.forget()
-        self._total = await store.content.count(plan.index, refresh=True)
+        try:
+            self._total = await store.content.count(content_index(plan.index), refresh=True)
+        except NotFound:
+            # An access-control sync may come before the first content sync.
+            self._total = 0
 
     async def _keep_what_is_settled(self) -> None:
         """At the end, whatever end it is: write checkpoints, ledger and letters as far as there is time."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 
 MIB = 1024 * 1024
 
-_positive = attrs.validators.ge(1)
-_share = attrs.validators.and_(attrs.validators.ge(0), attrs.validators.le(1))
+_positive: Any = attrs.validators.ge(1)
+_optional_positive: Any = attrs.validators.optional(attrs.validators.ge(1))
+_optional_size: Any = attrs.validators.optional(attrs.validators.ge(0))
+_share: Any = attrs.validators.and_(attrs.validators.ge(0), attrs.validators.le(1))
 
 
 @attrs.frozen(kw_only=True)
@@ -44,20 +46,18 @@ class SyncSettings:
     bulk_concurrency_max: int = attrs.field(default=5, validator=_positive)
     bulk_age_s_max: float = attrs.field(default=1.0, validator=attrs.validators.gt(0))
     """A batch that is not full is sent once it is so old."""
-    text_size_bytes_max: int | None = attrs.field(
-        default=3 * MIB, validator=attrs.validators.optional(attrs.validators.ge(0))
-    )
+    text_size_bytes_max: int | None = attrs.field(default=3 * MIB, validator=_optional_size)
     """Longer documents without an attachment have their longest texts cut, and say so; None or 0: no limit."""
     queue_documents_max: int = attrs.field(default=1024, validator=_positive)
     queue_size_bytes_max: int = attrs.field(default=25 * MIB, validator=_positive)
     """Bytes that may be on their way from the source to an answer of Elasticsearch."""
-    downloads_max: int | None = attrs.field(default=None, validator=attrs.validators.optional(_positive))
+    downloads_max: int | None = attrs.field(default=None, validator=_optional_positive)
     """Parallel downloads; None takes what the source says it bears."""
     download_size_bytes_max: int | None = 10 * MIB
     """Larger files are not read; their documents are indexed without text. None: no limit."""
     download_memory_size_bytes: int = attrs.field(default=64 * MIB, validator=_positive)
     download_tries_max: int = attrs.field(default=3, validator=_positive)
-    partitions_max: int | None = attrs.field(default=None, validator=attrs.validators.optional(_positive))
+    partitions_max: int | None = attrs.field(default=None, validator=_optional_positive)
     """Partitions listed at the same time; None takes what the source says it bears."""
     known_memory_size_bytes: int = attrs.field(default=32 * MIB, validator=_positive)
     """What the ids that are in the index already may take in memory; beyond that they go to a temporary file."""

@@ -257,3 +257,56 @@ async def forget_held(store: Store, index: str) -> None:
     except NotFound:
         return
     await _forget_held_ids(store, index)
+
+
+async def confirmed_for(store: Store, index: str) -> bool:
+    """Tell whether a person has confirmed the deletions that are held back for an index."""
+    held = await read_held(store, index)
+    return held is not None and held.state == "confirmed"
+
+
+@attrs.frozen
+class Confirmed:
+    """What came of confirming held-back deletions."""
+
+    deleted: int
+    changed_since: int
+    """Documents that were written again since they were held back, and so were kept."""
+
+
+async def confirm_deletions(store: Store, job_id: str) -> Confirmed:
+    """Carry out the deletions that a job has held back. Raises `NotFound` if it holds none back, and `StoreError`.
+
+    A document that was written again since is kept. Cancelled: some are deleted; the rest can be confirmed again.
+    """
+    held = [
+        _held(source)
+        async for source in found_in_state(
+            store, {"bool": {"filter": [{"term": {"kind": "held"}}, {"term": {"job_id": job_id}}]}}
+        )
+    ]
+    if not held:
+        raise NotFound(f"Job {job_id!r} holds no deletions back.", status=404)
+    record = held[0]
+    query = {"bool": {"filter": [{"term": {"kind": "held_ids"}}, {"term": {"held_id": record.held_id}}]}}
+    deleted = kept = 0
+    async for source in found_in_state(store, query):
+        numbers = dict(source["ids"])
+        told = await store.client.mget(index=record.index, ids=list(numbers), source=False)
+        lines = []
+        for hit in told["docs"]:
+            if not hit.get("found"):
+                continue
+            if hit["_seq_no"] != numbers[hit["_id"]]:
+                kept += 1
+                continue
+            guard = {"_id": hit["_id"], "if_seq_no": hit["_seq_no"], "if_primary_term": hit["_primary_term"]}
+            lines.append(orjson.dumps({"delete": guard}) + b"\n")
+        if lines:
+            answer = await store.content.bulk(b"".join(lines), index=record.index)
+            gone = sum(1 for item in answer.items if item["delete"].get("status") in (200, 404))
+            deleted += gone
+            kept += len(lines) - gone
+    await store.content.refresh(record.index)
+    await forget_held(store, record.index)
+    return Confirmed(deleted, kept)

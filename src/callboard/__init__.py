@@ -7,7 +7,11 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_LAZY: dict[str, str] = {}
+_LAZY: dict[str, str] = {
+    "SyncReport": "callboard.actors.sync",
+    "SyncSettings": "callboard.actors.sync",
+    "sync": "callboard.actors.sync",
+}
 """Public name -> module that defines it. `import callboard` itself must not import httpx or elasticsearch."""
 
 __all__ = ["__version__", *_LAZY]

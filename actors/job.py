@@ -1,0 +1,415 @@
+"""A sync job of the Connector Protocol, from claim to end: the engine's work, and two documents that tell the truth about it.
+
+While the engine works, two tasks of their own look after the job document: one checks in and reports counts at the protocol's
+interval, whatever the engine is doing, and one looks twice a second whether somebody asked for the end of the job or took it
+away. However the work ends, exactly one transition is written: completed, error, canceled or suspended. A job that was taken
+away is left as it is.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any, Literal
+
+import attrs
+import structlog
+import trio
+
+from ..protocol import Connector, JobType, Pipeline, SyncJob, TransitionRefused
+from ..protocol import jobs as transitions
+from ..protocol.configuration import InvalidConfiguration, read_configuration
+from ..protocol.filtering import CompiledRules, InvalidRules, compile_rules
+from ..protocol.indices import DEFAULT_PIPELINE, acl_index
+from ..protocol.jobs import Counts
+from ..protocol.store import NotFound, NotSupported, Store, StoreError
+from ..runtime import monotonic, now
+from ..sources.source import Source, SourceContext
+from .sync.embedding import FAILURES, setup_of
+from .sync.plan import SyncPlan
+from .sync.report import Counters, ProgressEvent, Status, SyncReport
+from .sync.run import SyncRun
+from .sync.settings import SyncSettings
+from .sync.state import confirmed_for
+
+log = structlog.get_logger(__name__)
+
+LAST_WRITES_S = 5.0
+"""How long the last writes of an interrupted job may take."""
+
+MakeSource = Callable[[SyncJob, SourceContext], Source[Any]]
+
+
+class JobFailed(Exception):
+    """The job cannot be run as it is; the text is a sentence for people."""
+
+
+@attrs.frozen
+class _Outcome:
+    status: Status
+    error: str | None = None
+
+
+@attrs.define
+class _Ending:
+    """Why the engine was stopped from outside, if it was."""
+
+    by: Literal["", "cancel", "stop", "lost"] = ""
+    why: str = ""
+
+
+async def run_job(
+    store: Store,
+    job: SyncJob | str,
+    *,
+    make_source: MakeSource | None = None,
+    content_store: Store | None = None,
+    settings: SyncSettings | None = None,
+    extractor: Any = None,
+    worker_hostname: str | None = None,
+    stop: trio.Event | None = None,
+    if_interrupted: Literal["suspend", "cancel"] = "suspend",
+    on_progress: Callable[[ProgressEvent], None] | None = None,
+) -> SyncReport:
+    """Claim a pending or suspended job, do its work, and write how it ended into the job and its connector.
+
+    `content_store` writes documents with the connector's own key; by default everything goes through `store`. Set `stop` to
+    end the job early: it is then suspended, or canceled if `if_interrupted` says so. Cancelled: the same, within seconds.
+    Raises `TransitionRefused` if the job cannot be claimed or its connector runs another one, and `StoreError` before the
+    claim; afterwards what goes wrong is told by the report and the documents.
+    """
+    settings = settings or SyncSettings()
+    job_id = job if isinstance(job, str) else job.id
+    found = await store.jobs.get(job_id)
+    connector = await store.connectors.sync_starts(found.connector.id, found.job_type)
+    try:
+        cursor = connector.sync_cursor if found.job_type is JobType.INCREMENTAL else None
+        mine = await store.jobs.claim(job_id, worker_hostname or socket.gethostname(), cursor)
+    except BaseException as exc:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + LAST_WRITES_S):
+            await _unstart(store, connector, found.job_type, f"{type(exc).__name__}: {exc}")
+        raise
+    running = _RunningJob(
+        store,
+        content_store or store,
+        mine,
+        connector,
+        settings=settings,
+        make_source=make_source or source_of,
+        extractor=extractor,
+        stop=stop,
+        if_interrupted=if_interrupted,
+        on_progress=on_progress,
+    )
+    return await running.run()
+
+
+async def _unstart(store: Store, connector: Connector, job_type: JobType, why: str) -> None:
+    """Take back that a job began, after it could not be claimed."""
+
+    def decide(current: Connector) -> Connector:
+        name = "last_sync_status" if job_type.is_content else "last_access_control_sync_status"
+        changed: dict[str, Any] = {name: None}
+        return attrs.evolve(current, **changed)
+
+    try:
+        await store.connectors.update(connector.id, decide)
+    except StoreError as exc:
+        log.warning("job.not_unstarted", connector=connector.id, why=str(exc), because=why)
+
+
+def source_of(job: SyncJob, context: SourceContext) -> Source[Any]:
+    """Make the source of a job from the configuration that the job remembers. Raises `InvalidConfiguration`, `SourceError`."""
+    from ..sources.registry import source_class
+
+    if job.connector.service_type is None:
+        raise JobFailed("The job names no service type.")
+    kind: Any = source_class(job.connector.service_type)
+    source: Source[Any] = kind(read_configuration(kind.Config, job.connector.configuration), context)
+    return source
+
+
+class _RunningJob:
+    """One claimed job. Used once."""
+
+    def __init__(
+        self,
+        store: Store,
+        content_store: Store,
+        mine: SyncJob,
+        connector: Connector,
+        *,
+        settings: SyncSettings,
+        make_source: MakeSource,
+        extractor: Any,
+        stop: trio.Event | None,
+        if_interrupted: Literal["suspend", "cancel"],
+        on_progress: Callable[[ProgressEvent], None] | None,
+    ) -> None:
+        self._store, self._content_store, self._mine, self._connector = store, content_store, mine, connector
+        self._settings, self._make_source, self._extractor = settings, make_source, extractor
+        self._stop, self._if_interrupted, self._on_progress = stop, if_interrupted, on_progress
+        self._run: SyncRun | None = None
+        self._ending = _Ending()
+        self._started_s = monotonic()
+        self._notes: tuple[str, ...] = ()
+        self._log = log.bind(job=mine.id, connector=connector.id, index=mine.connector.index_name)
+
+    async def run(self) -> SyncReport:
+        """Do the work and write the end."""
+        outcome = _Outcome("error", "The job ended without saying how.")
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._check_in)
+                nursery.start_soon(self._watch, nursery.cancel_scope)
+                outcome = await self._work()
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + LAST_WRITES_S):
+                await self._finish(self._interrupted(group))
+            raise
+        if self._ending.by:
+            outcome = self._interrupted(None)
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + LAST_WRITES_S):
+                return await self._finish(outcome)
+        return await self._finish(outcome)
+
+    def _interrupted(self, group: BaseException | None) -> _Outcome:
+        ending = self._ending
+        if ending.by == "lost":
+            return _Outcome("error", ending.why)
+        if ending.by == "cancel":
+            return _Outcome("canceled")
+        if group is not None and not _is_cancellation(group):
+            return _Outcome("error", f"{type(group).__name__}: {group}")
+        return _Outcome("suspended" if self._if_interrupted == "suspend" else "canceled")
+
+    async def _work(self) -> _Outcome:
+        try:
+            return await self._sync()
+        except (*FAILURES, InvalidConfiguration, InvalidRules, JobFailed) as exc:
+            return _Outcome("error", f"{type(exc).__name__}: {exc}")
+        except BaseExceptionGroup:
+            raise
+        except Exception as exc:  # noqa: BLE001 - a job ends here; what ended it is written to its document
+            self._log.error("job.crashed", why=f"{type(exc).__name__}: {exc}")
+            return _Outcome("error", f"{type(exc).__name__}: {exc}")
+
+    async def _sync(self) -> _Outcome:
+        job, settings = self._mine, self._settings
+        features = self._connector.features
+        context = SourceContext(
+            log=self._log,
+            content_size_bytes_max=settings.download_size_bytes_max,
+            document_level_security=bool(features and features.document_level_security_enabled),
+        )
+        source = self._make_source(job, context)
+        _check_kind(job, source)
+        rules = self._rules(source)
+        async with source.session():
+            if not await source.changed():
+                return _Outcome("completed")
+            await source.validate()
+            await source.ping()
+            plan = await self._plan(source, rules)
+            self._run = SyncRun(
+                self._content_store,
+                source,
+                plan,
+                settings,
+                extractor=self._extractor,
+                on_progress=self._on_progress,
+            )
+            await self._run.run()
+        return _Outcome("completed")
+
+    def _rules(self, source: Source[Any]) -> CompiledRules:
+        if self._mine.job_type is JobType.ACCESS_CONTROL or not source.features.basic_rules:
+            return compile_rules(())
+        return compile_rules(self._mine.connector.filtering)
+
+    async def _plan(self, source: Source[Any], rules: CompiledRules) -> SyncPlan:
+        job = self._mine
+        snapshot = job.connector
+        if not snapshot.index_name:
+            raise JobFailed("The job names no index. Attach an index to the connector.")
+        is_acl = job.job_type is JobType.ACCESS_CONTROL
+        advanced = snapshot.filtering.advanced_snippet.value if snapshot.filtering.has_advanced and not is_acl else None
+        if advanced is not None:
+            problems = await source.validate_rules(advanced)
+            if problems:
+                raise JobFailed(f"The advanced rules cannot be used: {'; '.join(one.message for one in problems)}")
+        wanted = snapshot.pipeline or Pipeline()
+        pipeline = await self._existing(wanted)
+        extracts = bool(getattr(source.config, "use_text_extraction_service", False))
+        return SyncPlan(
+            index=acl_index(snapshot.index_name) if is_acl else snapshot.index_name,
+            kind=job.job_type.value,
+            pipeline=pipeline,
+            rules=rules,
+            advanced_rules=advanced,
+            cursor=job.sync_cursor,
+            setup=setup_of(source, pipeline=pipeline, rules=snapshot.filtering.rules, advanced_rules=advanced),
+            text_locally=extracts or pipeline is None,
+            read_content=extracts or wanted.extract_binary_content,
+            job_id=job.id,
+            connector_id=self._connector.id,
+            deletions_confirmed=await confirmed_for(self._store, snapshot.index_name),
+        )
+
+    async def _existing(self, pipeline: Pipeline) -> Pipeline | None:
+        """The pipeline if the server has it. Without the default one, documents are made here as it would make them."""
+        try:
+            await self._content_store.client.ingest.get_pipeline(id=pipeline.name)
+        except (NotFound, NotSupported) as exc:
+            if pipeline.name == DEFAULT_PIPELINE:
+                self._notes = (f"this server has no pipeline {DEFAULT_PIPELINE!r}, so files were read here",)
+                return None
+            raise JobFailed(
+                f"The ingest pipeline {pipeline.name!r} does not exist. Create it, or choose another one for the connector."
+            ) from exc
+        return pipeline
+
+    # The document
+
+    def _counts(self, total: int | None = None) -> Counts:
+        if self._run is None:
+            return Counts(total=total)
+        progress = self._run.progress()
+        return Counts(progress.indexed, progress.deleted, progress.size_bytes, total)
+
+    async def _check_in(self) -> None:
+        while True:
+            await trio.sleep(self._settings.heartbeat_every_s)
+            try:
+                await self._store.jobs.report(self._mine, self._counts())
+            except TransitionRefused as exc:
+                self._log.info("job.check_in_refused", why=exc.why)
+            except StoreError as exc:
+                self._log.warning("job.not_checked_in", why=str(exc))
+
+    async def _watch(self, scope: trio.CancelScope) -> None:
+        """End the work when somebody asks for it, or when the job is not ours any more."""
+        while True:
+            if self._stop is not None:
+                with trio.move_on_after(self._settings.watch_every_s):
+                    await self._stop.wait()
+                    self._ending = _Ending("stop")
+                    break
+            else:
+                await trio.sleep(self._settings.watch_every_s)
+            try:
+                stored: SyncJob | None = await self._store.jobs.get(self._mine.id)
+            except NotFound:
+                stored = None
+            except StoreError as exc:
+                self._log.warning("job.not_watched", why=str(exc))
+                continue
+            match transitions.judge(self._mine, stored):
+                case transitions.Cancel():
+                    self._ending = _Ending("cancel")
+                    break
+                case transitions.Stop(why=why):
+                    self._ending = _Ending("lost", why)
+                    break
+        scope.cancel()
+
+    async def _finish(self, outcome: _Outcome) -> SyncReport:
+        """Write the one last transition, on the job and on the connector, and make the report."""
+        report = self._report(outcome)
+        if self._ending.by == "lost":
+            self._log.warning("job.lost", why=outcome.error)
+            return report
+        jobs, counts = self._store.jobs, self._counts(report.total)
+        metadata = {"callboard": _metadata(report)}
+        ended: SyncJob | None = None
+        try:
+            try:
+                match outcome.status:
+                    case "completed":
+                        ended = await jobs.complete(self._mine, counts, metadata)
+                    case "suspended":
+                        ended = await jobs.suspend(self._mine, counts, metadata)
+                    case "canceled":
+                        ended = await self._cancel(counts, metadata)
+                    case "error":
+                        ended = await jobs.fail(self._mine, outcome.error or "", counts, metadata)
+            except TransitionRefused:
+                # Somebody asked for the end of the job in the last moment: it is canceled, whatever we had to say.
+                ended = await jobs.cancel(self._mine, counts, metadata)
+                report = attrs.evolve(report, status="canceled")
+            except NotFound:
+                ended = None
+            await self._store.connectors.sync_ends(self._connector.id, ended, self._next_cursor(report))
+        except (StoreError, TransitionRefused) as exc:
+            self._log.error("job.end_not_written", status=outcome.status, why=str(exc))
+            return attrs.evolve(
+                report,
+                status="error",
+                error=report.error or f"The end of the job could not be written: {type(exc).__name__}: {exc}",
+            )
+        self._log.info("job.ended", **{key: value for key, value in report.as_json().items() if value is not None})
+        return report
+
+    async def _cancel(self, counts: Counts, metadata: dict[str, Any]) -> SyncJob:
+        if self._ending.by != "cancel":
+            await self._store.jobs.request_cancel(self._mine.id)
+        return await self._store.jobs.cancel(self._mine, counts, metadata)
+
+    def _next_cursor(self, report: SyncReport) -> Any:
+        return report.cursor if report.cursor is not None else self._connector.sync_cursor
+
+    def _report(self, outcome: _Outcome) -> SyncReport:
+        if self._run is not None:
+            report = self._run.report(outcome.status, outcome.error)
+        else:
+            report = SyncReport(status=outcome.status, error=outcome.error, seconds=monotonic() - self._started_s)
+        return attrs.evolve(report, job_id=self._mine.id, notes=(*self._notes, *report.notes))
+
+
+def _check_kind(job: SyncJob, source: Source[Any]) -> None:
+    if job.job_type is JobType.INCREMENTAL and source.features.incremental == "none":
+        raise JobFailed(f"The source {source.service_type!r} has no incremental sync. Run a full one.")
+    if job.job_type is JobType.ACCESS_CONTROL and not source.features.document_level_security:
+        raise JobFailed(f"The source {source.service_type!r} has no document-level security.")
+
+
+def _metadata(report: SyncReport) -> dict[str, Any]:
+    """What the job document says beyond the protocol's counts. Bounded, whatever happened."""
+    return {
+        "unchanged": report.unchanged,
+        "failed": report.failed,
+        "held_back_deletions": report.held_back_deletions,
+        "held_back_examples": list(report.held_back_examples),
+        "failures": [attrs.asdict(failure) for failure in report.failures],
+        "partitions": [attrs.asdict(one) for one in report.partitions if one.state != "closed"][:20],
+        "notes": list(report.notes),
+        "counters": _counters(report.counters),
+    }
+
+
+def _counters(counters: Counters) -> dict[str, Any]:
+    told = attrs.asdict(counters)
+    return {**told, "results": dict(counters.results)}
+
+
+def _is_cancellation(exc: BaseException) -> bool:
+    if isinstance(exc, BaseExceptionGroup):
+        return all(_is_cancellation(inner) for inner in exc.exceptions)
+    return isinstance(exc, trio.Cancelled | KeyboardInterrupt)
+
+
+async def suspend_lost(store: Store, job_id: str) -> SyncJob:
+    """Put a job aside whose worker has died, so that whoever claims it next goes on from its checkpoints.
+
+    Raises `TransitionRefused` if its worker has been seen lately.
+    """
+
+    def decide(job: SyncJob) -> SyncJob:
+        if not transitions.is_idle(job, now()):
+            raise TransitionRefused(f"Job {job.id} has a living worker.", status=job.status.value)
+        return transitions.suspend(job, now())
+
+    suspended = await store.jobs.documents.update(job_id, decide)
+    await store.connectors.sync_ends(suspended.connector.id, suspended)
+    return suspended
