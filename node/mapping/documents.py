@@ -34,8 +34,8 @@ _METADATA_FIELDS = frozenset(
 class Indexed:
     """What the tables get for one document."""
 
-    terms: list[tuple[int, Any]]
-    """(field number, value) pairs."""
+    terms: list[tuple[int, int, Any]]
+    """Rows of the term table: document number, field number, value."""
     texts: dict[int, str]
     """Text by text slot; several values of a field are joined by a gap that phrases do not cross."""
     additions: Tree | None
@@ -52,9 +52,9 @@ def document_parsing(reason: str, cause: str | None = None) -> ApiError:
     return ApiError(400, "document_parsing_exception", reason, cause=inner)
 
 
-def index_document(mapping: Mapping, doc_id: str, source: dict[str, Any]) -> Indexed:
-    """Return what is to be indexed. Raises 400 (`document_parsing_exception`, `strict_dynamic_mapping_exception`)."""
-    walk = _Walk(mapping, doc_id)
+def index_document(mapping: Mapping, doc: int, doc_id: str, source: dict[str, Any]) -> Indexed:
+    """Return what is to be indexed of the document with this number. Raises 400 (`document_parsing_exception`, `strict_dynamic_mapping_exception`)."""
+    walk = _Walk(mapping, doc, doc_id)
     if not _METADATA_FIELDS.isdisjoint(source):
         name = min(_METADATA_FIELDS & source.keys())
         raise document_parsing(
@@ -65,12 +65,13 @@ def index_document(mapping: Mapping, doc_id: str, source: dict[str, Any]) -> Ind
 
 
 class _Walk:
-    def __init__(self, mapping: Mapping, doc_id: str) -> None:
+    def __init__(self, mapping: Mapping, doc: int, doc_id: str) -> None:
+        self.doc = doc
         self.mapping = mapping
         self.fields = mapping.fields
         self.objects = mapping.objects
         self.id = doc_id
-        self.terms: list[tuple[int, Any]] = []
+        self.terms: list[tuple[int, int, Any]] = []
         self.texts: dict[int, str] = {}
         self.additions: Tree = {}
 
@@ -79,7 +80,9 @@ class _Walk:
             path = prefix + name
             field = self.fields.get(path)
             if field is not None:
-                if isinstance(inner, list):
+                if type(inner) is str and field.type == "text":
+                    self.text(field, inner)
+                elif isinstance(inner, list):
                     for single in _flat(inner):
                         self.value(field, single)
                 else:
@@ -103,6 +106,29 @@ class _Walk:
                 )
             self.object(path + ".", single, spec.get("dynamic", dynamic))
 
+    def text(self, field: Field, value: str) -> None:
+        """What `value` does, for the most common case: a text, and its keyword beside it."""
+        if value and field.searched:
+            slot = field.text_slot
+            assert slot is not None
+            known = self.texts.get(slot)
+            self.texts[slot] = value if known is None else known + VALUE_GAP + value
+            self.terms.append((self.doc, field.number, 1))
+        for subfield in field.subfields:
+            if subfield.type == "keyword":
+                if len(value) <= subfield.ignore_above:
+                    self.keyword(subfield, value)
+            else:
+                self.value(subfield, value)
+
+    def keyword(self, field: Field, value: str) -> None:
+        if too_long_for_a_term(value):
+            raise document_parsing(
+                f'[1:1] Document contains at least one immense term in field="{field.path}" (whose UTF8 encoding is longer '
+                "than the max length 32766), all of which were skipped."
+            )
+        self.terms.append((self.doc, field.number, value))
+
     def value(self, field: Field, value: Any) -> None:
         if value is None:
             if field.null_value is None:
@@ -122,22 +148,13 @@ class _Walk:
                 str(error),
             ) from error
         if kind == "text":
-            if indexed and field.searched:
-                slot = field.text_slot
-                assert slot is not None
-                known = self.texts.get(slot)
-                self.texts[slot] = indexed if known is None else known + VALUE_GAP + indexed
-                self.terms.append((field.number, 1))
-        elif kind == "keyword":
+            self.text(field, indexed)
+            return
+        if kind == "keyword":
             if len(indexed) <= field.ignore_above:
-                if too_long_for_a_term(indexed):
-                    raise document_parsing(
-                        f'[1:1] Document contains at least one immense term in field="{field.path}" (whose UTF8 encoding is longer '
-                        "than the max length 32766), all of which were skipped."
-                    )
-                self.terms.append((field.number, indexed))
+                self.keyword(field, indexed)
         else:
-            self.terms.append((field.number, indexed))
+            self.terms.append((self.doc, field.number, indexed))
         for subfield in field.subfields:
             self.value(subfield, value)
 

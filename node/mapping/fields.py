@@ -117,10 +117,10 @@ def check_type(path: str, spec: dict[str, Any]) -> str:
         raise mapper_parsing(f"unknown parameter [{min(unknown)}] on mapper [{path}] of type [{kind}]")
     if spec.get("copy_to"):
         raise not_built(f"The mapping parameter [copy_to] (field [{path}])")
-    if kind == "date" and (spec.get("format") or "epoch_millis").split("||")[0] not in _DATE_FORMATS:
+    if kind == "date" and str(spec.get("format") or "epoch_millis").split("||")[0] not in _DATE_FORMATS:
         raise not_built(f"The date format [{spec['format']}] (field [{path}])")
     for name in ("analyzer", "search_analyzer", "search_quote_analyzer"):
-        if spec.get(name, "standard") not in _ANALYZERS:
+        if str(spec.get(name, "standard")) not in _ANALYZERS:
             raise not_built(f"The analyzer [{spec[name]}] (field [{path}])")
     above = spec.get("ignore_above", 1)
     if isinstance(above, bool) or not isinstance(above, int) or above < 1:

@@ -204,7 +204,7 @@ def _range(body: dict[str, Any], depth: int) -> Query:
         raise not_built("[time_zone] of [range]")
     if "relation" in inner:
         raise not_built("[relation] of [range]")
-    if inner.get("format", "strict_date_optional_time").split("||")[0] not in (
+    if str(inner.get("format", "strict_date_optional_time")).split("||")[0] not in (
         "strict_date_optional_time",
         "epoch_millis",
     ):
@@ -336,7 +336,7 @@ def _multi_match(body: dict[str, Any], depth: int) -> Query:
     if body.get("slop", 0) != 0:
         raise not_built("[slop] of [multi_match]")
     kind = body.get("type", "best_fields")
-    if kind not in _MULTI_KINDS:
+    if not isinstance(kind, str) or kind not in _MULTI_KINDS:
         raise parsing(f"failed to parse [multi_match] query type [{kind}]. unknown type.")
     default_tie = 1.0 if kind in ("most_fields", "bool_prefix") else 0.0
     return MultiMatch(

@@ -1,7 +1,8 @@
 """From a query and a mapping to SQL. Pure: nothing is asked of the database here.
 
-A query becomes a condition on `d.doc` and an expression for its score. Full-text clauses whose score counts become common table
-expressions that are computed once and joined; all others are `d.doc IN (...)`, which SQLite answers from an index.
+A query becomes a condition on `d.doc` and an expression for its score. Full-text clauses whose score counts are computed once into
+temporary tables and joined by document number; all others are `d.doc IN (...)`, which SQLite answers from an index. (As common table
+expressions they would be joined by scanning whenever SQLite underestimates how many documents there are.)
 """
 
 from __future__ import annotations

@@ -145,6 +145,7 @@ def _connect(folder: Path | None) -> sqlite3.Connection:
     )
     try:
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        connection.execute("PRAGMA temp_store = MEMORY")
     except sqlite3.Error:
         connection.close()
         raise

@@ -166,7 +166,7 @@ class IndexWriter:
     def _index(self, doc_id: str, content: dict[str, Any]) -> Indexed:
         mapping = self.mapping
         for _ in range(_LEVELS_MAX):
-            indexed = index_document(mapping, doc_id, content)
+            indexed = index_document(mapping, self._clock, doc_id, content)
             if indexed.additions is None:
                 self.mapping = mapping
                 return indexed
@@ -215,18 +215,21 @@ class IndexWriter:
         number = self.index.number
         rows = []
         terms: list[tuple[int, int, Any]] = []
+        used = [0] * self._transaction.indices[self.index.name].text_tables
+        for slot in range(len(self.mapping.text_slots)):
+            used[slot // TEXT_COLUMNS] += 1
         texts: dict[int, list[list[Any]]] = {}
         for doc, (doc_id, indexed) in self._new.items():
             standing = self._standing[doc_id]
             assert standing is not None
             rows.append((doc, doc_id, standing.seq_no, standing.version, standing.source))
-            terms += [(doc, field, value) for field, value in indexed.terms]
+            terms += indexed.terms
             by_table: dict[int, list[Any]] = {}
             for slot, text in indexed.texts.items():
                 table, column = divmod(slot, TEXT_COLUMNS)
                 row = by_table.get(table)
                 if row is None:
-                    row = by_table[table] = [doc, *[None] * TEXT_COLUMNS]
+                    row = by_table[table] = [doc, *[None] * used[table]]
                 row[column + 1] = words(text)
             for table, row in by_table.items():
                 texts.setdefault(table, []).append(row)
@@ -240,8 +243,8 @@ class IndexWriter:
                 terms,
             )
             for table, filled in texts.items():
-                marks = ", ".join("?" * (TEXT_COLUMNS + 1))
-                columns = ", ".join(f"c{column}" for column in range(TEXT_COLUMNS))
+                marks = ", ".join("?" * (used[table] + 1))
+                columns = ", ".join(f"c{column}" for column in range(used[table]))
                 self._connection.executemany(
                     f"INSERT INTO texts_{number}_{table}(rowid, {columns}) VALUES ({marks})",
                     filled,

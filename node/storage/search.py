@@ -171,21 +171,26 @@ class _Run:
             where.append(_after(planner, columns, after, self._keys, target))
         shown_score = score if self._scored else "NULL"
         # A constant score orders nothing, and sorting by it would keep SQLite from walking in document order.
+        # The score is written once and referred to by its place.
         order = [
-            one.order()
+            ("2 DESC" if key.descending else "2") if key.field == "_score" else one.order()
             for one, key in zip(columns, self._keys, strict=True)
             if not (key.field == "_score" and score in ("1.0", "0.0"))
         ]
         if not any(key.field in ("_doc", "_shard_doc") for key in self._keys):
             order.append("d.doc")
+        shown_columns = [
+            "NULL" if key.field == "_score" else one.expression for one, key in zip(columns, self._keys, strict=True)
+        ]
         sql = (
-            f"{_with(planner)}SELECT d.doc, {shown_score}, {', '.join(one.expression for one in columns)} "
+            f"SELECT d.doc, {shown_score}, {', '.join(shown_columns)} "
             f"FROM docs_{target.number} d{_joins(planner)} WHERE {' AND '.join(where)} ORDER BY {', '.join(order)} LIMIT {wanted}"
         )
         rows = self._run(planner, sql)
         if self._scored and rows:
             self._best = max(row[1] for row in rows)
-        return [Found(target, row[0], row[1], tuple(row[2:])) for row in rows]
+        places = [1 if key.field == "_score" else at + 2 for at, key in enumerate(self._keys)]
+        return [Found(target, row[0], row[1], tuple(row[at] for at in places)) for row in rows]
 
     def max_score(self) -> float | None:
         """Return the best score, where hits come by score."""
@@ -202,7 +207,7 @@ class _Run:
             where.append(f"{node.score or '0.0'} >= {planner.parameter(request.min_score)}")
         bound = "" if limit is None else f" LIMIT {limit + 1}"
         sql = (
-            f"{_with(planner)}SELECT count(*) FROM (SELECT 1 FROM docs_{target.number} d{_joins(planner)} "
+            f"SELECT count(*) FROM (SELECT 1 FROM docs_{target.number} d{_joins(planner)} "
             f"WHERE {' AND '.join(where)}{bound})"
         )
         return int(self._run(planner, sql)[0][0])
@@ -216,7 +221,13 @@ def execute(connection: sqlite3.Connection, planner: Planner, sql: str) -> list[
     try:
         for statement in planner.setup:
             connection.execute(statement)
-        return connection.execute(sql, planner.parameters).fetchall()
+        for name, select in planner.tables:
+            connection.execute(f"CREATE TEMP TABLE IF NOT EXISTS {name}(doc INTEGER PRIMARY KEY, score REAL)")
+            connection.execute(f"DELETE FROM temp.{name}")
+            connection.execute(f"INSERT INTO temp.{name} {select}", planner.parameters)
+        rows = connection.execute(sql, planner.parameters).fetchall()
+        for name, _ in planner.tables:
+            connection.execute(f"DELETE FROM temp.{name}")
     except sqlite3.OperationalError as error:
         text = str(error)
         if (
@@ -227,14 +238,7 @@ def execute(connection: sqlite3.Connection, planner: Planner, sql: str) -> list[
         ):
             raise ApiError(400, "too_many_clauses", f"the query is too large for the node: {text}") from error
         raise
-
-
-def _with(planner: Planner) -> str:
-    if not planner.tables:
-        return ""
-    return (
-        "WITH " + ", ".join(f"{name}(doc, score) AS MATERIALIZED ({select})" for name, select in planner.tables) + " "
-    )
+    return rows
 
 
 def _joins(planner: Planner) -> str:
