@@ -99,7 +99,7 @@ class Database:
             async with self._reading:
                 reader = self._readers.pop() if self._readers else await blocking(self._opened, abandon_on_cancel=False)
                 try:
-                    return await blocking(lambda: query(reader, *args, **kwargs), abandon_on_cancel=False)
+                    return await blocking(lambda: _steadily(reader, query, *args, **kwargs), abandon_on_cancel=False)
                 finally:
                     self._readers.append(reader)
         except sqlite3.OperationalError as error:
@@ -122,6 +122,21 @@ class Database:
             connection.close()
         if self._lock is not None:
             self._lock.close()
+
+
+def _steadily(
+    reader: sqlite3.Connection,
+    query: Callable[Concatenate[sqlite3.Connection, P], R],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> R:
+    """Run a query of several statements on one state of the data, whatever is committed meanwhile."""
+    reader.execute("BEGIN")
+    try:
+        return query(reader, *args, **kwargs)
+    finally:
+        if reader.in_transaction:
+            reader.execute("COMMIT")
 
 
 def _lock(folder: Path) -> IO[bytes]:

@@ -45,8 +45,50 @@ ANY = st.recursive(
     max_leaves=8,
 )
 
-QUERY_NAMES = ["match_all", "match_none", "term", "terms", "range", "exists", "ids", "prefix", "wildcard", "match", "match_phrase", "match_phrase_prefix", "match_bool_prefix", "multi_match", "bool", "constant_score", "dis_max", "query_string"]
-PARAMETERS = ["query", "value", "values", "field", "fields", "gt", "gte", "lt", "lte", "boost", "operator", "minimum_should_match", "must", "should", "filter", "must_not", "queries", "tie_breaker", "type", "case_insensitive", "default_field", "lenient"]
+QUERY_NAMES = [
+    "match_all",
+    "match_none",
+    "term",
+    "terms",
+    "range",
+    "exists",
+    "ids",
+    "prefix",
+    "wildcard",
+    "match",
+    "match_phrase",
+    "match_phrase_prefix",
+    "match_bool_prefix",
+    "multi_match",
+    "bool",
+    "constant_score",
+    "dis_max",
+    "query_string",
+]
+PARAMETERS = [
+    "query",
+    "value",
+    "values",
+    "field",
+    "fields",
+    "gt",
+    "gte",
+    "lt",
+    "lte",
+    "boost",
+    "operator",
+    "minimum_should_match",
+    "must",
+    "should",
+    "filter",
+    "must_not",
+    "queries",
+    "tie_breaker",
+    "type",
+    "case_insensitive",
+    "default_field",
+    "lenient",
+]
 KEYS = st.one_of(st.sampled_from(PARAMETERS), TEXTS)
 
 
@@ -58,9 +100,26 @@ def _queries(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 QUERIES = st.recursive(st.one_of(ANY, _queries(SCALARS)), _queries, max_leaves=6)
-SEARCH_KEYS = ["query", "post_filter", "from", "size", "sort", "search_after", "_source", "track_total_hits", "highlight", "version", "min_score", "pit", "track_scores", "timeout"]
+SEARCH_KEYS = [
+    "query",
+    "post_filter",
+    "from",
+    "size",
+    "sort",
+    "search_after",
+    "_source",
+    "track_total_hits",
+    "highlight",
+    "version",
+    "min_score",
+    "pit",
+    "track_scores",
+    "timeout",
+]
 SEARCHES = st.dictionaries(st.sampled_from(SEARCH_KEYS), st.one_of(QUERIES, ANY), max_size=3)
-MAPPING_TYPES = st.sampled_from(["text", "keyword", "long", "integer", "double", "date", "boolean", "object", "binary", "nested", "wonder"])
+MAPPING_TYPES = st.sampled_from(
+    ["text", "keyword", "long", "integer", "double", "date", "boolean", "object", "binary", "nested", "wonder"]
+)
 PROPERTIES = st.dictionaries(
     TEXTS,
     st.one_of(
@@ -92,11 +151,41 @@ INDEX_BODIES = st.one_of(
 PROCESSORS = st.lists(
     st.dictionaries(
         st.sampled_from(
-            ["set", "append", "remove", "rename", "lowercase", "gsub", "split", "join", "convert", "json", "fail", "drop", "trim", "attachment", "pipeline"]
+            [
+                "set",
+                "append",
+                "remove",
+                "rename",
+                "lowercase",
+                "gsub",
+                "split",
+                "join",
+                "convert",
+                "json",
+                "fail",
+                "drop",
+                "trim",
+                "attachment",
+                "pipeline",
+            ]
         ),
         st.dictionaries(
             st.sampled_from(
-                ["field", "value", "target_field", "pattern", "replacement", "separator", "type", "if", "ignore_missing", "on_failure", "message", "name", "copy_from"]
+                [
+                    "field",
+                    "value",
+                    "target_field",
+                    "pattern",
+                    "replacement",
+                    "separator",
+                    "type",
+                    "if",
+                    "ignore_missing",
+                    "on_failure",
+                    "message",
+                    "name",
+                    "copy_from",
+                ]
             ),
             ANY,
         ),
@@ -106,11 +195,53 @@ PROCESSORS = st.lists(
     max_size=3,
 )
 CONNECTOR_KEYS = st.sampled_from(
-    ["configuration", "values", "error", "features", "filtering", "rules", "advanced_snippet", "validation", "index_name", "last_synced", "sync_cursor", "name", "description", "is_native", "pipeline", "scheduling", "service_type", "status", "api_key_id", "id", "job_type", "worker_hostname", "metadata", "value"]
+    [
+        "configuration",
+        "values",
+        "error",
+        "features",
+        "filtering",
+        "rules",
+        "advanced_snippet",
+        "validation",
+        "index_name",
+        "last_synced",
+        "sync_cursor",
+        "name",
+        "description",
+        "is_native",
+        "pipeline",
+        "scheduling",
+        "service_type",
+        "status",
+        "api_key_id",
+        "id",
+        "job_type",
+        "worker_hostname",
+        "metadata",
+        "value",
+    ]
 )
 CONNECTOR_BODIES = st.one_of(ANY, st.dictionaries(CONNECTOR_KEYS, ANY, max_size=3))
 CONNECTOR_PATHS = st.sampled_from(
-    ["_check_in", "_api_key_id", "_configuration", "_error", "_features", "_filtering", "_filtering/_validation", "_filtering/_activate", "_index_name", "_last_sync", "_name", "_native", "_pipeline", "_scheduling", "_service_type", "_status"]
+    [
+        "_check_in",
+        "_api_key_id",
+        "_configuration",
+        "_error",
+        "_features",
+        "_filtering",
+        "_filtering/_validation",
+        "_filtering/_activate",
+        "_index_name",
+        "_last_sync",
+        "_name",
+        "_native",
+        "_pipeline",
+        "_scheduling",
+        "_service_type",
+        "_status",
+    ]
 )
 
 EXAMPLES = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))

@@ -84,6 +84,25 @@ async def test_everything_is_kept(tmp_path: Path, make_raw):
         assert written["_seq_no"] == 4
 
 
+async def test_searches_see_one_state_while_others_write(tmp_path: Path, make_raw):
+    """Documents are replaced all the time; every search finds each of them exactly once, with its source."""
+    async with open_node(tmp_path, port=None) as node:
+        raw = make_raw(node.app)
+        await raw("POST", "/a/_bulk", lines(0, 50))
+        running = True
+
+        async def replace() -> None:
+            while running:
+                assert (await raw("POST", "/a/_bulk", lines(0, 50))).json["errors"] is False
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(replace)
+            for _ in range(60):
+                answer = (await raw("POST", "/a/_search?size=100", {"query": {"match": {"text": "number"}}})).json
+                assert sorted(hit["_source"]["n"] for hit in answer["hits"]["hits"]) == list(range(50))
+            running = False
+
+
 async def test_without_a_folder_nothing_is_kept(make_raw):
     async with open_node(port=None) as node:
         await make_raw(node.app)("PUT", "/a")
