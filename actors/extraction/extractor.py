@@ -71,8 +71,9 @@ class Extractor(abc.ABC):
     async def extract(self, name: str, chunks: AsyncIterator[bytes], media_type: str | None = None) -> Extraction:
         """Read one file. `media_type` is what its sender declared; its charset is heard, its type is only believed if true.
 
+        The caller closes `chunks` (`contextlib.aclosing`), which need not be read to their end.
         Whatever is wrong with the file, the engine or its limits is said by the status; what is raised comes out of `chunks`.
-        May be called by many tasks at once; the engine has its own bound. `chunks` need not be read to their end.
+        May be called by many tasks at once; the engine has its own bound.
         Cancelled: the engine's work on the file is stopped, and nothing of it is left.
         """
 
@@ -167,7 +168,7 @@ class DocumentExtractor(Extractor):
         """Ask the OCR hook, if there is one; None if it sees nothing."""
         if self._ocr is None or file.spool.size_bytes > _OCR_BYTES_MAX:
             return None
-        content = b"".join([chunk async for chunk in file.spool.chunks()])
+        content = await file.spool.everything()
         with trio.move_on_after(self._limits.seconds_max) as scope:
             try:
                 text = await self._ocr(file.name, content)
@@ -241,7 +242,7 @@ async def _read_markup(file: File, limits: ExtractionLimits) -> Extraction:
     """HTML and XML without an engine. Its markup may be many times its text, so so much more of it is read."""
     from .markup import charset_inside, visible_text
 
-    content = b"".join([chunk async for chunk in file.spool.chunks()])
+    content = await file.spool.everything()
     charset = charset_inside(content)
     declared = file.media_type or (f"text/html; charset={charset}" if charset else None)
     wide = attrs.evolve(limits, characters_max=10 * limits.characters_max)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import attrs
 import httpx
+import trio
 
 from .results import ExtractionLimits
 from .spool import Spool
@@ -44,36 +46,57 @@ async def put(
     """
     # Six bytes are the longest that JSON needs for a character of one's own text, with room for twice the limit.
     allowed_bytes = ANSWER_BYTES_FOR_METADATA + 12 * limits.characters_max
+    async with aclosing(_rechunked(spool, chunk_size_bytes)) as body:
+        return await _put(client, path, body if spool is not None else None, allowed_bytes, params, headers)
+
+
+async def _put(
+    client: httpx.AsyncClient,
+    path: str,
+    body: AsyncGenerator[bytes, None] | None,
+    allowed_bytes: int,
+    params: Mapping[str, str] | None,
+    headers: Mapping[str, str] | None,
+) -> Answer:
     request = client.build_request(
         "PUT",
         path,
         params=params,
         headers={
             "accept": "application/json",
-            **({"content-type": "application/octet-stream"} if spool else {}),
+            **({"content-type": "application/octet-stream"} if body is not None else {}),
             **(headers or {}),
         },
-        content=_rechunked(spool, chunk_size_bytes) if spool is not None else None,
+        content=body,
     )
     response = await client.send(request, stream=True)
     try:
         received = bytearray()
-        async for chunk in response.aiter_bytes():
-            received += chunk
-            if len(received) > allowed_bytes:
-                raise AnswerTooLarge
+        with trio.CancelScope() as reading:
+            async for chunk in response.aiter_bytes():
+                received += chunk
+                if len(received) > allowed_bytes:
+                    # The loop goes on to its next wait and ends there: a generator inside httpx that was left in the middle
+                    # would be finished by the garbage collector, at some other time.
+                    reading.cancel()
+                    received.clear()
+        if reading.cancelled_caught:
+            raise AnswerTooLarge
     finally:
         await response.aclose()
     return Answer(response.status_code, _object(bytes(received)), _seconds(response.headers.get("retry-after")))
 
 
-async def _rechunked(spool: Spool, chunk_size_bytes: int) -> AsyncIterator[bytes]:
+async def _rechunked(spool: Spool | None, chunk_size_bytes: int) -> AsyncGenerator[bytes, None]:
+    if spool is None:
+        return
     waiting = bytearray()
-    async for chunk in spool.chunks():
-        waiting += chunk
-        while len(waiting) >= chunk_size_bytes:
-            yield bytes(waiting[:chunk_size_bytes])
-            del waiting[:chunk_size_bytes]
+    async with aclosing(spool.chunks()) as chunks:
+        async for chunk in chunks:
+            waiting += chunk
+            while len(waiting) >= chunk_size_bytes:
+                yield bytes(waiting[:chunk_size_bytes])
+                del waiting[:chunk_size_bytes]
     if waiting:
         yield bytes(waiting)
 

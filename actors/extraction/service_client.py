@@ -36,8 +36,11 @@ class ServiceEngine(Engine):
     async def ping(self) -> bool:
         """Ask whether the service is there, and log what it says; a service that is not may still come up later."""
         try:
-            answer = await self._client.get("/ping/", timeout=_PING_S)
-        except httpx.HTTPError as error:
+            # The status is enough, and an answer that is not read cannot be endless.
+            with trio.fail_after(_PING_S):
+                async with self._client.stream("GET", "/ping/") as answer:
+                    pass
+        except (httpx.HTTPError, trio.TooSlowError) as error:
             self._log.critical("extraction.service_unreachable", error=str(error) or type(error).__name__)
             return False
         if answer.status_code != 200:

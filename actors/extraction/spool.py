@@ -7,7 +7,7 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -78,7 +78,7 @@ class Spool:
         assert self.path is not None
         return self.path
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Read everything from the start, in chunks of at most 64 KiB."""
         if self.path is None:
             for start in range(0, len(self._waiting), _READ_BYTES):
@@ -87,6 +87,12 @@ class Spool:
         with self.opened() as file:
             while chunk := await blocking(file.read, _READ_BYTES, abandon_on_cancel=False):
                 yield chunk
+
+    async def everything(self) -> bytes:
+        """All bytes at once, wherever they are."""
+        if self.path is None:
+            return self.content
+        return await blocking(self.path.read_bytes, abandon_on_cancel=False)
 
     @contextmanager
     def opened(self) -> Iterator[IO[bytes]]:
