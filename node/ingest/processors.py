@@ -15,6 +15,7 @@ import orjson
 from ..errors import ApiError, not_built
 from .conditions import Condition, compile_condition
 from .fields import MISSING, ProcessorFailed, fill, read, remove, require, text, write
+from .options import Options, invalid_option
 
 Work: TypeAlias = Callable[["Run"], None]
 Reader: TypeAlias = Callable[[bytes, str | None], Awaitable[str]]
@@ -141,25 +142,20 @@ class Attachment:
 def read_processors(body: Any, where: str = "processors") -> tuple[Processor, ...]:
     """Read a list of processors. Raises 400 and 501 naming the processor."""
     if not isinstance(body, list):
-        raise _invalid(where, "must be an array of processors")
+        raise invalid_option(where, "must be an array of processors")
     return tuple(_processor(one) for one in body)
-
-
-def _invalid(where: str, why: str, kind: str | None = None) -> ApiError:
-    facts: dict[str, Any] = {"property_name": where} | ({"processor_type": kind} if kind else {})
-    return ApiError(400, "parse_exception", f"[{where}] {why}", **facts)
 
 
 def _processor(body: Any) -> Processor:
     if not isinstance(body, dict) or len(body) != 1:
-        raise _invalid("processors", "each processor is an object with one member, its kind")
+        raise invalid_option("processors", "each processor is an object with one member, its kind")
     ((kind, options),) = body.items()
     if kind in _LACKING:
         raise not_built(f"The processor [{kind}]")
     if kind not in _KINDS:
         raise ApiError(400, "parse_exception", f"No processor type exists with name [{kind}]", processor_type=kind)
     if not isinstance(options, dict):
-        raise _invalid(kind, "must be an object", kind)
+        raise invalid_option(kind, "must be an object", kind)
     how = Options(kind, {key: value for key, value in options.items() if key not in COMMON})
     tag = options.get("tag")
     condition = options.get("if")
@@ -179,64 +175,6 @@ def _processor(body: Any) -> Processor:
     )
 
 
-class Options:
-    """The options of one processor, taken one by one; what is left over is unknown."""
-
-    def __init__(self, kind: str, options: dict[str, Any]) -> None:
-        self.kind = kind
-        self._left = dict(options)
-
-    def text(self, name: str, default: str | None = None) -> str:
-        """Take a text. Raises 400 if it is missing and there is no default."""
-        value = self._left.pop(name, default)
-        if value is None:
-            raise _invalid(name, "required property is missing", self.kind)
-        if not isinstance(value, str):
-            raise _invalid(name, f"property isn't a string, but of type [{type(value).__name__}]", self.kind)
-        return value
-
-    def optional(self, name: str) -> str | None:
-        """Take a text that may be absent."""
-        return self.text(name) if self._left.get(name) is not None else self._left.pop(name, None)
-
-    def flag(self, name: str, default: bool = False) -> bool:
-        """Take a flag."""
-        value = self._left.pop(name, default)
-        if value not in (True, False, "true", "false"):
-            raise _invalid(name, "property isn't a boolean", self.kind)
-        return value in (True, "true")
-
-    def whole(self, name: str, default: int) -> int:
-        """Take a whole number."""
-        value = self._left.pop(name, default)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise _invalid(name, "property isn't an int", self.kind)
-        return value
-
-    def any(self, name: str, default: Any = MISSING) -> Any:
-        """Take a value of any kind."""
-        if name not in self._left and default is MISSING:
-            raise _invalid(name, "required property is missing", self.kind)
-        return self._left.pop(name, default)
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        """Take a text or list of texts."""
-        value = self.any(name)
-        listed = value if isinstance(value, list) else [value]
-        if not all(isinstance(one, str) for one in listed):
-            raise _invalid(name, "must be a text or a list of texts", self.kind)
-        return tuple(listed)
-
-    def finish(self) -> None:
-        """Raise 400 if an option was not understood."""
-        if self._left:
-            raise ApiError(
-                400,
-                "parse_exception",
-                f"processor [{self.kind}] doesn't support one or more provided configuration parameters {sorted(self._left)}",
-            )
-
-
 def _attachment(how: Options) -> Attachment:
     return Attachment(
         field=how.text("field"),
@@ -253,7 +191,7 @@ def _set(how: Options) -> Work:
     field, value, copy = how.text("field"), how.any("value", None), how.optional("copy_from")
     override, ignore_empty = how.flag("override", True), how.flag("ignore_empty_value")
     if copy is None and value is None:
-        raise _invalid("value", "required property is missing", "set")
+        raise invalid_option("value", "required property is missing", "set")
 
     def work(run: Run) -> None:
         path = fill(field, run.document, run.metadata)
@@ -293,7 +231,7 @@ def _append(how: Options) -> Work:
 
 
 def _remove(how: Options) -> Work:
-    if "keep" in how._left:
+    if how.has("keep"):
         raise not_built("[keep] of the processor [remove]")
     fields, ignore = how.texts("field"), how.flag("ignore_missing")
 
@@ -364,13 +302,13 @@ def _gsub(how: Options) -> Callable[[str], Any]:
     try:
         pattern = re.compile(source)
     except re.error as error:
-        raise _invalid("pattern", f"Invalid regex pattern. {error}", "gsub") from error
+        raise invalid_option("pattern", f"Invalid regex pattern. {error}", "gsub") from error
     # Java refers to groups as $1.
     template = re.sub(r"\$(\d)", r"\\g<\1>", replacement.replace("\\", "\\\\"))
     try:
         pattern.sub(template, "")
     except (re.error, IndexError) as error:
-        raise _invalid("replacement", f"cannot be used with this pattern: {error}", "gsub") from error
+        raise invalid_option("replacement", f"cannot be used with this pattern: {error}", "gsub") from error
     return lambda value: pattern.sub(template, value)
 
 
@@ -378,7 +316,7 @@ def _split(how: Options) -> Callable[[str], Any]:
     try:
         separator = re.compile(how.text("separator"))
     except re.error as error:
-        raise _invalid("separator", f"Invalid regex pattern. {error}", "split") from error
+        raise invalid_option("separator", f"Invalid regex pattern. {error}", "split") from error
     keep_empty = how.flag("preserve_trailing")
 
     def change(value: str) -> list[str]:
@@ -442,7 +380,7 @@ def _convert(how: Options) -> Work:
     if kind == "ip":
         raise not_built("[type: ip] of the processor [convert]")
     if kind not in ("string", "integer", "long", "float", "double", "boolean", "auto"):
-        raise _invalid("type", f"type [{kind}] not supported, cannot convert field.", "convert")
+        raise invalid_option("type", f"type [{kind}] not supported, cannot convert field.", "convert")
 
     def work(run: Run) -> None:
         value = read(run.document, field)

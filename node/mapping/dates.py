@@ -166,4 +166,4 @@ def from_ms(milliseconds: int) -> datetime:
 
 def format_ms(milliseconds: int) -> str:
     """Return the text that Elasticsearch gives for a date, with milliseconds and `Z`."""
-    return from_ms(milliseconds).strftime("%Y-%m-%dT%H:%M:%S.") + f"{milliseconds % 1000:03d}Z"
+    return from_ms(milliseconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
