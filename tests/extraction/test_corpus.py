@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import AsyncIterator
 from email.message import EmailMessage
 from pathlib import Path
@@ -150,9 +151,11 @@ async def test_the_text_is_that_of_tika(corpus: dict[str, Path], tika_jar: Path)
                 theirs_words = theirs_words[len(title) :]
             if kind in TABLES:
                 theirs_words = theirs_words[: len(ours_words)]
-            if kind == ".docx":
-                # Made by pandoc: read by our own reader, which keeps the words and not the order of parts.
-                assert sorted(theirs_words) == sorted(ours_words)
+            if kind in (".docx", ".epub", ".pptx", ".ppt", ".odp"):
+                # The docx of pandoc is read by our own reader; in the others newer versions of Tika repeat titles and add a
+                # table of contents. All words must be there, whatever their order.
+                assert not Counter(ours_words) - Counter(theirs_words), kind
+                assert set(ours_words) >= set(theirs_words) - {"EPUB", "nav", "xhtml"}, kind
                 continue
             if kind == ".pdf":
                 theirs_words, ours_words = without_unprintable(theirs_words), without_unprintable(ours_words)
