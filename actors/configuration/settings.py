@@ -236,6 +236,22 @@ class JournalSettings:
 
 
 @attrs.frozen(kw_only=True)
+class TextExtractionSettings:
+    """`callboard.text_extraction`: how files become text on this side."""
+
+    engine: Literal["auto", "plain", "embedded", "tika", "service"] = option(
+        "Who reads what is not plain text; `auto` takes the extraction service if its host is set.", "auto"
+    )
+    workers: int = option("Files read at the same time.", 2, at_least=1, at_most=64)
+    more_extensions: tuple[str, ...] = option("Accepted beside the usual ones, e.g. `.yaml`.", ())
+    characters: int = option("Longer texts are cut here, and flagged.", 1_000_000, at_least=1)
+    seconds: float = option("The engine may take so long for one file.", 60, unit="seconds", at_least=0.1)
+    memory_mib: int = option("The engine may take so much memory for one file.", 768, unit="MiB", at_least=200)
+    size_mib: int = option("Larger files are not read.", 100, unit="MiB", at_least=1)
+    tika_jar: Path | None = option("The Tika server, if `callboard extraction fetch-tika` did not fetch it.", None)
+
+
+@attrs.frozen(kw_only=True)
 class CallboardSettings:
     """`callboard`: what only Callboard has."""
 
@@ -251,6 +267,7 @@ class CallboardSettings:
     sync: SyncSettings = option("How one job works.", factory=SyncSettings)
     operations: OperationsSettings = option("Health, metrics and the web page.", factory=OperationsSettings)
     journal: JournalSettings = option("The story of every job.", factory=JournalSettings)
+    text_extraction: TextExtractionSettings = option("How files become text.", factory=TextExtractionSettings)
 
 
 @attrs.frozen(kw_only=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .attachments import AttachmentUnreadable, attachment_reader, base64_size_bytes, base64_stream
+    from .configured import configured_extraction
     from .extractor import (
         EngineName,
         ExtractionSettings,
@@ -42,12 +43,14 @@ __all__ = [
     "base64_size_bytes",
     "base64_stream",
     "chosen_engine",
+    "configured_extraction",
     "extension_of",
     "is_accepted",
     "open_extractor",
 ]
 
 _HOME = {
+    "configured_extraction": "configured",
     **dict.fromkeys(("AttachmentUnreadable", "attachment_reader", "base64_size_bytes", "base64_stream"), "attachments"),
     **dict.fromkeys(("DEFAULT_EXTENSIONS", "extension_of", "is_accepted"), "recognition"),
     **dict.fromkeys(("DeadLetter", "Extraction", "ExtractionLimits", "Status"), "results"),

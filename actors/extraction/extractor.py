@@ -99,6 +99,9 @@ class DocumentExtractor(Extractor):
         self._engine, self._limits, self._folder, self._ocr = engine, settings.limits, folder, ocr
         self._more_extensions = tuple(settings.more_extensions)
         self._shared = settings.service_file_pointers
+        # Two files for each that is read: one in the engine, one on its way. This bounds what lies in memory and on the disk,
+        # and whoever waits here is a download.
+        self._spools = trio.CapacityLimiter(2 * settings.workers)
 
     @property
     def engine_name(self) -> str:
@@ -122,7 +125,8 @@ class DocumentExtractor(Extractor):
         elif kind in _UNREADABLE and not (kind is Kind.IMAGE and self._ocr):
             found = Extraction(Status.UNSUPPORTED, detail=_UNREADABLE[kind], size_bytes=len(head))
         else:
-            found = await self._extract_whole(name, kind, head, chunks, media_type)
+            async with self._spools:
+                found = await self._extract_whole(name, kind, head, chunks, media_type)
         return attrs.evolve(found, seconds=monotonic() - began)
 
     async def _extract_whole(

@@ -29,6 +29,15 @@ class NotReadable(Exception):
     """The file is no Office Open XML file that this reader knows."""
 
 
+def holds_comments(path: str) -> bool:
+    """Whether this is a docx with a comments part, which the engine fails on, at the price of itself."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "word/comments.xml" in archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return False
+
+
 def read_office_open_xml(path: str, characters_max: int) -> tuple[str, dict[str, str]]:
     """Return at most about `characters_max` characters of text, and the core properties. Raises `NotReadable`."""
     try:
