@@ -12,7 +12,7 @@ import orjson
 
 from ...protocol.indices import CONNECTORS_ALIAS, CONNECTORS_INDEX, JOBS_ALIAS, JOBS_INDEX
 from ..errors import ApiError, resource_not_found
-from ..handlers.updating import merged, same_kinds
+from ..handlers.updating import dumped, merged, same_kinds
 from ..query.request import SearchRequest
 from ..query.sorting import SortKey
 from ..query.tree import Query
@@ -79,7 +79,7 @@ class Records:
 
     def put(self, record_id: str, source: Source) -> str:
         """Write a record and return `created` or `updated`."""
-        written = self._open.put(record_id, orjson.dumps(source), source)
+        written = self._open.put(record_id, dumped(source), source)
         self._open.flush()
         return written.result
 

@@ -19,7 +19,7 @@ from ..security.guard import forbidden
 from ..storage.catalog import Transaction
 from ..storage.creation import index_for_write
 from ..storage.documents import ID_BYTES_MAX, PRIMARY_TERM, IndexWriter, Written
-from .updating import apply_update, check_update
+from .updating import apply_update, check_update, dumped
 
 _THREAD_FROM_BYTES = 20_000
 _ACTIONS = ("index", "create", "update", "delete")
@@ -188,6 +188,7 @@ async def prepare(engine: Engine, operations: Sequence[Operation]) -> None:
             continue
         try:
             done = await ingest.run(names, operation.index, operation.doc_id, operation.content)
+            source = b"" if done is None else dumped(done.source)
         except ApiError as error:
             operation.error = error
             continue
@@ -197,7 +198,12 @@ async def prepare(engine: Engine, operations: Sequence[Operation]) -> None:
         operation.content = done.source
         operation.index = done.index
         operation.doc_id = done.doc_id
-        operation.source = orjson.dumps(done.source)
+        operation.source = source
+
+
+def too_deep() -> ApiError:
+    """Return the 400 for a document that is nested more deeply than can be walked through."""
+    return ApiError(400, "document_parsing_exception", "[1:1] failed to parse: the document is nested too deeply")
 
 
 def write_operations(
@@ -234,7 +240,8 @@ def write_operations(
             if isinstance(writer, ApiError):
                 raise writer
             items.append(_apply(writer, operation))
-        except ApiError as error:
+        except (ApiError, RecursionError) as caught:
+            error = caught if isinstance(caught, ApiError) else too_deep()
             shown = {
                 "_index": operation.index,
                 "_id": operation.doc_id,

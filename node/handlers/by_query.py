@@ -24,6 +24,7 @@ from ..storage.creation import index_for_write
 from ..storage.documents import PRIMARY_TERM, IndexWriter
 from ..storage.search import Target, matching
 from .searching import INDICES, QUERY
+from .updating import dumped
 
 _BATCH = 1000
 
@@ -202,7 +203,7 @@ async def _through_pipeline(
                 tally.noops += 1
                 continue
             content = done.source
-            source = orjson.dumps(content)
+            source = dumped(content)
         ready.append((doc_id, seq_no, source, content))
     return ready
 

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -222,11 +223,7 @@ async def _write(engine: Engine, request: Request, action: str, doc_id: str | No
     inner.pop("status")
     if refresh:
         inner["forced_refresh"] = True
-    headers = (
-        {"location": f"/{inner['_index']}/_doc/{inner['_id']}".encode("ascii", "replace").decode()}
-        if status == 201
-        else {}
-    )
+    headers = {"location": f"/{quote(inner['_index'])}/_doc/{quote(inner['_id'], safe='')}"} if status == 201 else {}
     return Response(inner, status, headers)
 
 

@@ -56,7 +56,7 @@ def apply_update(
         if upsert is None or if_seq_no is not None:
             writer.require(doc_id)
         assert upsert is not None
-        return writer.put(doc_id, orjson.dumps(upsert), upsert, create=True)
+        return writer.put(doc_id, dumped(upsert), upsert, create=True)
     if if_seq_no is not None:
         writer.check(doc_id, if_seq_no, if_primary_term)
     source = writer.source(doc_id)
@@ -65,7 +65,15 @@ def apply_update(
     new = merged(old, body["doc"])
     if body.get("detect_noop", True) and new == old and same_kinds(new, old):
         return Written("noop", found.version, found.seq_no)
-    return writer.put(doc_id, orjson.dumps(new), new)
+    return writer.put(doc_id, dumped(new), new)
+
+
+def dumped(source: dict[str, Any]) -> bytes:
+    """Return a document as it is stored. Raises 400 for one that is nested more deeply than can be written."""
+    try:
+        return orjson.dumps(source)
+    except orjson.JSONEncodeError as error:
+        raise ApiError(400, "document_parsing_exception", f"[1:1] failed to write the document: {error}") from error
 
 
 def merged(old: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:

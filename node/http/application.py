@@ -42,20 +42,26 @@ class Application:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         parameters: dict[str, str] = {}
         media_type = "application/json"
+        content: bytes | None = None
         try:
             parameters = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
             media_type = answer_type(headers.get("accept"))
             body = await self._read_body(headers, receive)
             answer = await self._answer(scope, headers, parameters, body)
+            content = _written(answer, parameters)
         except ApiError as error:
             answer = Response(error.body(), error.status, error.headers)
         except UnicodeDecodeError as error:
             answer = _failure(illegal_argument(f"the request is not valid UTF-8: {error.reason}"))
+        except (RecursionError, orjson.JSONEncodeError):
+            answer = _failure(illegal_argument("the request or the document is nested too deeply for the node"))
         except Exception as error:
             # A request ends here. What went wrong is a mistake in the node; it is recorded, and the node goes on.
             log.exception("node.request_failed", method=scope["method"], path=scope["path"], error=str(error))
             answer = _failure(ApiError(500, "exception", f"the node failed: {type(error).__name__}: {error}"))
-        await _send(send, scope["method"], answer, media_type, headers, parameters)
+        if content is None:
+            content = _written(answer, parameters)
+        await _send(send, scope["method"], answer, content, media_type, headers)
 
     async def _answer(self, scope: Any, headers: dict[str, str], parameters: dict[str, str], body: bytes) -> Response:
         raw = scope.get("raw_path") or scope["path"].encode()
@@ -155,20 +161,25 @@ async def _lifespan(receive: Any, send: Any) -> None:
             return
 
 
+def _written(answer: Response, parameters: dict[str, str]) -> bytes:
+    body = answer.body
+    if body is None:
+        return b""
+    if isinstance(body, str | bytes):
+        return body.encode() if isinstance(body, str) else body
+    if parameters.get("filter_path"):
+        body = filter_path(orjson.loads(orjson.dumps(body)), parameters["filter_path"])
+    indent = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE if parameters.get("pretty", "false") != "false" else 0
+    return orjson.dumps(body, option=indent | orjson.OPT_NON_STR_KEYS)
+
+
 async def _send(
-    send: Any, method: str, answer: Response, media_type: str, asked: dict[str, str], parameters: dict[str, str]
+    send: Any, method: str, answer: Response, content: bytes, media_type: str, asked: dict[str, str]
 ) -> None:
     headers = {"x-elastic-product": "Elasticsearch", **answer.headers}
-    content = b""
     if isinstance(answer.body, str | bytes):
-        content = answer.body.encode() if isinstance(answer.body, str) else answer.body
         headers["content-type"] = answer.media_type or "text/plain; charset=UTF-8"
     elif answer.body is not None:
-        body = answer.body
-        if parameters.get("filter_path"):
-            body = filter_path(orjson.loads(orjson.dumps(body)), parameters["filter_path"])
-        indent = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE if parameters.get("pretty", "false") != "false" else 0
-        content = orjson.dumps(body, option=indent | orjson.OPT_NON_STR_KEYS)
         headers["content-type"] = answer.media_type or media_type
     if len(content) > GZIP_FROM_BYTES and "gzip" in asked.get("accept-encoding", ""):
         content = await _zip(content)

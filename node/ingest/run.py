@@ -100,7 +100,10 @@ class Ingest:
 
         The source given is not changed. Cancelled: nothing has happened.
         """
-        content = orjson.loads(orjson.dumps(source))
+        try:
+            content = orjson.loads(orjson.dumps(source))
+        except orjson.JSONEncodeError as error:
+            raise ApiError(400, "document_parsing_exception", f"[1:1] failed to copy the document: {error}") from error
         content["_index"] = index
         if doc_id is not None:
             content["_id"] = doc_id

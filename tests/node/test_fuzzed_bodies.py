@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 import trio
@@ -388,3 +389,38 @@ async def test_deep_nesting_is_refused(raw, depth):
     document = b'{"a":' * depth + b"1" + b"}" * depth
     assert (await raw("PUT", "/a/_doc/1", document)).status == 400
     assert (await raw("PUT", "/a/_doc/1", b'{"a":' + b"[" * depth + b"1" + b"]" * depth + b"}")).status in (201, 400)
+
+
+@pytest.mark.parametrize("depth", [200, 300, 900, 1000])
+async def test_deep_documents_that_are_not_searched(raw, depth):
+    """An object that is not looked into may be as deep as JSON allows; whatever then cannot be done with it is refused."""
+    await raw("PUT", "/d", {"mappings": {"properties": {"a": {"type": "object", "enabled": False}}}})
+    await raw("PUT", "/_ingest/pipeline/p", {"processors": [{"set": {"field": "x", "value": 1}}]})
+    deep = b'{"a":' + b'{"b":' * depth + b"1" + b"}" * depth + b"}"
+    await raw("PUT", "/d/_doc/1", deep)
+    await raw("PUT", "/d/_doc/2", {"a": {"b": 1}})
+    for method, target, body in (
+        ("GET", "/d/_doc/1", None),
+        ("GET", "/d/_doc/1?_source_excludes=z", None),
+        ("GET", "/d/_search?_source_includes=a", None),
+        ("GET", "/d/_search?filter_path=hits.hits._source", None),
+        ("GET", "/d/_search?pretty", None),
+        ("POST", "/d/_update/1", {"doc": {"c": 1}}),
+        ("POST", "/d/_update/2", b'{"doc":' + deep + b"}"),
+        ("PUT", "/d/_doc/3?pipeline=p", deep),
+        ("POST", "/d/_update_by_query?pipeline=p", None),
+        ("POST", "/d/_bulk", b'{"update":{"_id":"2"}}\n{"doc":' + deep + b"}\n"),
+        ("PUT", "/_connector/c/_last_sync", b'{"sync_cursor":' + deep + b"}"),
+        ("POST", "/_mget", {"docs": [{"_index": "d", "_id": "1", "_source": ["a.b"]}]}),
+    ):
+        answer = await raw(method, target, body)
+        assert answer.status in (200, 201, 400, 404), (target, answer.status, answer.content[:300])
+    assert (await raw("GET", "/d/_count")).status == 200
+
+
+async def test_ids_with_line_breaks_do_no_harm():
+    async with open_node() as node, httpx.AsyncClient(base_url=str(node.url)) as http:
+        answer = await http.put("/a/_doc/x%0d%0aevil%3a%201", json={})
+        assert answer.status_code == 201
+        assert "evil" not in answer.headers
+        assert (await http.get("/a/_doc/x%0d%0aevil%3a%201")).json()["_id"] == "x\r\nevil: 1"

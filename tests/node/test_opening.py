@@ -19,6 +19,7 @@ import trio
 from callboard.node import open_node
 from callboard.node.storage.database import FILE_NAME, UnusableData
 from callboard.protocol import PROTOCOL_VERSION
+from callboard.runtime import simulated_seams
 
 
 async def test_the_version_can_be_set():
@@ -60,6 +61,17 @@ async def test_a_cancelled_node_closes_promptly():
         async with open_node():
             await trio.sleep_forever()
     assert scope.cancelled_caught
+
+
+async def test_a_node_in_a_simulation_repeats_itself(make_raw, autojump_clock):
+    async def run() -> list[object]:
+        with simulated_seams(7):
+            async with open_node(port=None) as node:
+                raw = make_raw(node.app)
+                made = [(await raw("POST", "/a/_doc", {"n": n})).json for n in range(3)]
+                return [*made, (await raw("GET", "/a")).json, (await raw("POST", "/_connector", {"name": "x"})).json]
+
+    assert await run() == await run()
 
 
 async def test_everything_is_kept(tmp_path: Path, make_raw):
