@@ -1,0 +1,205 @@
+"""A byte budget shared by all the work of a process, so that total memory is a setting and not an accident.
+
+Every holder (a job) owns a reserve that nobody else can take; the rest is shared, first come, first served. An item larger than
+all a holder could ever get is charged as that much and so is granted alone. Whoever holds a grant can finish and release it
+without another grant, so there is no cycle of waiting: the head of the queue waits only for releases.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from types import TracebackType
+
+import attrs
+import trio
+
+
+class BudgetClosed(Exception):
+    """The holder was closed while somebody waited for its bytes."""
+
+
+class Grant:
+    """Bytes that are held until `release`, or until the `with` block ends. Releasing twice is harmless."""
+
+    __slots__ = ("_charged_bytes", "_holder", "size_bytes")
+
+    def __init__(self, holder: Holder | None, size_bytes: int, charged_bytes: int) -> None:
+        self._holder = holder
+        self.size_bytes = size_bytes
+        self._charged_bytes = charged_bytes
+
+    def release(self) -> None:
+        """Give the bytes back. Never waits."""
+        holder, self._holder = self._holder, None
+        if holder is not None:
+            holder._give_back(self._charged_bytes)
+
+    def __enter__(self) -> Grant:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    async def __aenter__(self) -> Grant:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+@attrs.define(eq=False)
+class _Waiter:
+    holder: Holder
+    charge_bytes: int
+    task: trio.lowlevel.Task
+    granted: bool = False
+
+
+class Budget:
+    """A number of bytes that holders share."""
+
+    def __init__(self, size_bytes: int) -> None:
+        if size_bytes < 1:
+            raise ValueError(f"a budget needs at least one byte, not {size_bytes}")
+        self.size_bytes = size_bytes
+        self._reserved_bytes = 0
+        self._shared_used_bytes = 0
+        self._waiters: deque[_Waiter] = deque()
+        self.peak_bytes = 0
+        self._held_bytes = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes charged now, over all holders. Never more than `size_bytes`."""
+        return self._held_bytes
+
+    @property
+    def waiting(self) -> int:
+        """How many takers wait."""
+        return len(self._waiters)
+
+    def holder(self, name: str, reserve_bytes: int = 0) -> Holder:
+        """Add somebody who takes bytes. The reserve is theirs until the holder closes.
+
+        Raises `ValueError` if the reserves of all holders would exceed the budget.
+        """
+        if reserve_bytes < 0 or self._reserved_bytes + reserve_bytes > self.size_bytes:
+            raise ValueError(
+                f"{name} wants a reserve of {reserve_bytes} bytes; the budget of {self.size_bytes} bytes has "
+                f"{self.size_bytes - self._reserved_bytes} left to reserve"
+            )
+        self._reserved_bytes += reserve_bytes
+        return Holder(self, name, reserve_bytes)
+
+    @property
+    def _shared_bytes(self) -> int:
+        return self.size_bytes - self._reserved_bytes
+
+    def _fits(self, holder: Holder, charge_bytes: int) -> bool:
+        return self._shared_used_bytes + self._shared_part(holder, charge_bytes) <= self._shared_bytes
+
+    def _shared_part(self, holder: Holder, charge_bytes: int) -> int:
+        over_before = max(0, holder.held_bytes - holder.reserve_bytes)
+        return max(0, holder.held_bytes + charge_bytes - holder.reserve_bytes) - over_before
+
+    def _charge(self, holder: Holder, charge_bytes: int) -> None:
+        self._shared_used_bytes += self._shared_part(holder, charge_bytes)
+        holder.held_bytes += charge_bytes
+        self._held_bytes += charge_bytes
+        self.peak_bytes = max(self.peak_bytes, self._held_bytes)
+
+    def _wake(self) -> None:
+        """Grant in order. Behind a waiter for shared bytes, only those pass who need none of them."""
+        shared_is_awaited = False
+        for waiter in list(self._waiters):
+            needs_shared = self._shared_part(waiter.holder, waiter.charge_bytes) > 0
+            if needs_shared and (shared_is_awaited or not self._fits(waiter.holder, waiter.charge_bytes)):
+                shared_is_awaited = True
+                continue
+            self._waiters.remove(waiter)
+            self._charge(waiter.holder, waiter.charge_bytes)
+            waiter.granted = True
+            trio.lowlevel.reschedule(waiter.task)
+
+
+class Holder:
+    """One taker of a budget, with a reserve of its own."""
+
+    def __init__(self, budget: Budget, name: str, reserve_bytes: int) -> None:
+        self._budget = budget
+        self.name = name
+        self.reserve_bytes = reserve_bytes
+        self.held_bytes = 0
+        self._closed = False
+
+    async def take(self, size_bytes: int) -> Grant:
+        """Wait until `size_bytes` are free for this holder, then hold them until the grant is released.
+
+        First come, first served among those who need shared bytes. A size above all this holder could get is granted alone.
+        Cancelled while waiting: nothing is held. Raises `BudgetClosed` after `close`.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        grant = self.take_nowait(size_bytes)
+        if grant is not None:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return grant
+        budget = self._budget
+        waiter = _Waiter(self, self._chargeable(size_bytes), trio.lowlevel.current_task())
+        budget._waiters.append(waiter)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            budget._waiters.remove(waiter)
+            budget._wake()
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        if not waiter.granted:
+            raise BudgetClosed(f"{self.name} was closed while waiting for {size_bytes} bytes")
+        return Grant(self, size_bytes, waiter.charge_bytes)
+
+    def take_nowait(self, size_bytes: int) -> Grant | None:
+        """Hold the bytes if they are free and nobody waits before us; None otherwise. Raises `BudgetClosed` after `close`."""
+        if self._closed:
+            raise BudgetClosed(f"{self.name} is closed")
+        charge_bytes = self._chargeable(size_bytes)
+        budget = self._budget
+        if budget._shared_part(self, charge_bytes) > 0 and (budget._waiters or not budget._fits(self, charge_bytes)):
+            return None
+        if any(waiter.holder is self for waiter in budget._waiters):
+            return None
+        budget._charge(self, charge_bytes)
+        return Grant(self, size_bytes, charge_bytes)
+
+    def close(self) -> None:
+        """Give the reserve back and fail whoever still waits. Grants that are out stay valid until released."""
+        if self._closed:
+            return
+        self._closed = True
+        budget = self._budget
+        for waiter in [waiter for waiter in budget._waiters if waiter.holder is self]:
+            budget._waiters.remove(waiter)
+            trio.lowlevel.reschedule(waiter.task)
+        self._settle_reserve()
+        budget._wake()
+
+    def _settle_reserve(self) -> None:
+        # What is still held moves from the reserve to the shared part, and goes back from there.
+        budget, kept = self._budget, min(self.held_bytes, self.reserve_bytes)
+        budget._reserved_bytes -= self.reserve_bytes
+        budget._shared_used_bytes += kept
+        self.reserve_bytes = 0
+
+    def _chargeable(self, size_bytes: int) -> int:
+        return min(max(0, size_bytes), self.reserve_bytes + self._budget._shared_bytes)
+
+    def _give_back(self, charged_bytes: int) -> None:
+        budget = self._budget
+        over_before = max(0, self.held_bytes - self.reserve_bytes)
+        self.held_bytes -= charged_bytes
+        budget._held_bytes -= charged_bytes
+        budget._shared_used_bytes -= over_before - max(0, self.held_bytes - self.reserve_bytes)
+        budget._wake()
