@@ -166,7 +166,7 @@ async def get_alias(engine: Engine, request: Request) -> Response:
             if patterns is None or any(one in ("_all", "*") or matches(one, alias) for one in patterns)
         }
         seen |= hits.keys()
-        if hits or (patterns is None and not (index.hidden and "index" not in request.arguments)):
+        if hits or patterns is None:
             found[index.name] = {"aliases": hits}
     missing = sorted(one for one in patterns or () if "*" not in one and one != "_all" and one not in seen)
     if missing:

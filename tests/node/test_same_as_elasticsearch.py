@@ -760,6 +760,10 @@ async def test_wildcards_pass_hidden_indices_over(both):
     await both.es.indices.create(index=hidden, settings={"hidden": True})
     try:
         assert set((await both.es.indices.get(index=f"{both.prefix}*")).body) == {plain}
+        assert {plain, hidden} <= (await both.es.indices.get_alias()).body.keys()
+        rows = (await both.es.cat.indices(h="index", format="text")).body.split()
+        assert plain in rows
+        assert hidden not in rows
         everything = await both.es.indices.get(index=f"{both.prefix}*", expand_wildcards="open,hidden")
         assert set(everything.body) == {plain, hidden}
         assert set((await both.es.indices.get(index=f"{both.prefix}*,-*hidden", expand_wildcards="all")).body) == {
