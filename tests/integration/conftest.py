@@ -8,25 +8,20 @@ from contextlib import suppress
 import attrs
 import pytest
 
-from callboard import node
+from callboard.node import open_node
 from callboard.protocol.store import NotFound, Store, Target, open_store
 from callboard.runtime import new_id
 
 
 @attrs.frozen
 class Server:
-    """A server under test. `url` is None if it can only be spoken to inside this process."""
+    """A server under test."""
 
     name: str
     target: Target
 
 
-SERVERS = [pytest.param("elasticsearch", marks=pytest.mark.integration)]
-if hasattr(node, "open_node"):
-    SERVERS.insert(0, "node")
-
-
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=["node", pytest.param("elasticsearch", marks=pytest.mark.integration)])
 def server_kind(request: pytest.FixtureRequest) -> tuple[str, str | None]:
     """Which server, and where if it runs already."""
     if request.param == "elasticsearch":
@@ -41,7 +36,7 @@ async def server(server_kind: tuple[str, str | None]) -> AsyncIterator[Server]:
     if url is not None:
         yield Server(name, Target(url))
         return
-    async with node.open_node(port=0) as opened:
+    async with open_node() as opened:
         yield Server(name, Target(opened.url))
 
 
