@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 @click.option("--workers", type=click.IntRange(min=1), help="Files read at the same time.  [the processors, at most 4]")
 @engine_options
 def extraction_service(host: str, port: int, shared_folder: Path | None, workers: int | None, **options: Any) -> None:
-    """Serve text extraction over HTTP to programs that know the extraction service.
+    """Serve text extraction over HTTP.
+
+    Programs that know the extraction service of existing deployments notice no difference.
 
     Prints one line with its URL when it is ready, and runs until Ctrl-C. It has no users: keep it on the loopback address or
     in a network of its own.

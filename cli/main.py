@@ -42,7 +42,7 @@ SECTIONS = (
         {
             "sync": Entry("sync:sync", "Make an index equal to a source, once."),
             "search": Entry("search:search", "Search an index and show where the words stand."),
-            "extract": Entry("extract:extract", "Show the text that is found in a file."),
+            "extract": Entry("extract:extract", "Show the text that a sync would find in FILE."),
             "diff": Entry("diff:diff", "Compare what two indices hold, document by document."),
         },
     ),
@@ -59,7 +59,7 @@ SECTIONS = (
         "Servers",
         {
             "login": Entry("login:login", "Check credentials and remember them."),
-            "extraction": Entry("extraction:extraction", "Fetch what text extraction may use here."),
+            "extraction": Entry("extraction:extraction", "Fetch what text extraction may use on this machine."),
             "extraction-service": Entry("extraction_service:extraction_service", "Serve text extraction over HTTP."),
             "index": Entry("index:index", "List, empty and delete indices."),
             "doctor": Entry(
