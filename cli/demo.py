@@ -109,10 +109,12 @@ async def _demo(folder: Path, data: Path, query: str | None) -> int:
                 connector = await connector_for(store, "dir", index_name, values, f"Demo: {folder.name}")
                 keep()
                 _say("Source", f"the folder {_short(folder)}, as connector {connector.id}")
-                ended = await run_one_shot(store, connector, "full", title=f"Syncing {folder.name} into {index_name}")
+                ended = await run_one_shot(
+                    store, connector, "full", title=f"Syncing {folder.name} into {index_name}", alone=True
+                )
                 _say("Sync", "", end="")
                 print_ended(ended, index_name)
-                if ended.status != "completed":
+                if ended.report.status != "completed":
                     return exit_code(ended)
                 await _show(store, index_name, folder, data, query, ended)
     return Exit.DONE
@@ -203,7 +205,7 @@ def _print_next_steps(index_name: str, folder: Path, data: Path) -> None:
         ("keep the node running", f"callboard node --data {_short(data)}"),
         (
             "a real Elasticsearch",
-            f"callboard sync dir --set directory={_short(folder) if folder != SAMPLE else '~/notes'} --index notes --to http://localhost:9200",
+            f"callboard sync dir --set directory={_short(folder) if folder != SAMPLE else '$HOME/notes'} --index notes --to http://localhost:9200",
         ),
         ("everything else", "callboard --help"),
     ]

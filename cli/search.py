@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 _BEGIN, _END = "\ue000", "\ue001"
 _NAME_FIELDS = ("title", "name", "path", "subject", "url")
 FRAGMENT_SIZE = 150
-"""Characters of text shown around a match."""
+"""Characters of text asked for around a match."""
+LINE_LENGTH_MAX = 170
+"""Characters of it that are shown on a line."""
 
 
 @attrs.frozen
@@ -197,11 +199,24 @@ def shorten_title(title: str, below: Path | None) -> str:
 
 def show_fragment(fragment: str) -> str:
     """One line of text, its matches coloured on terminals and between brackets elsewhere."""
-    line = re.sub(r"\s+", " ", fragment).strip()
+    line = _around_match(re.sub(r"\s+", " ", fragment).strip())
     if is_terminal():
         pieces = re.split(f"{_BEGIN}(.*?){_END}", line)
         return "".join(_styled(piece, fg="yellow", bold=True) if odd % 2 else piece for odd, piece in enumerate(pieces))
     return _marked(line, "[", "]")
+
+
+def _around_match(line: str) -> str:
+    """A line short enough to be read at a glance, cut at words around its first match. Servers cut at sentences only."""
+    if len(line) <= LINE_LENGTH_MAX:
+        return line
+    start = max(0, line.find(_BEGIN) - LINE_LENGTH_MAX // 3)
+    start = line.find(" ", start) + 1 if start else 0
+    end = line.rfind(" ", start, start + LINE_LENGTH_MAX)
+    piece = line[start : end if end > start else start + LINE_LENGTH_MAX]
+    if piece.count(_BEGIN) > piece.count(_END):
+        piece = piece[: piece.rfind(_BEGIN)].rstrip()
+    return f"{'... ' if start else ''}{piece}{' ...' if start + len(piece) < len(line) else ''}"
 
 
 def _styled(text: str, **style: Any) -> str:

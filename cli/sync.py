@@ -8,6 +8,7 @@ import attrs
 import click
 
 from .exits import Exit
+from .failures import one_line
 from .job import JOB_TYPES
 from .options import Command, destination_options, format_option
 from .settings import parse_assignments
@@ -27,7 +28,6 @@ class Wish:
     index_name: str
     kind: str
     quiet: bool = False
-    title: str = ""
 
 
 @click.command(cls=Command)
@@ -95,7 +95,7 @@ def sync(
     )
     ended = run_async(_sync, Destination.chosen(**where), wish)
     if format_ == "json":
-        print_json(ended.as_json())
+        print_json(dict(ended.report.as_json()))
     else:
         print_ended(ended, index_name)
     return exit_code(ended)
@@ -129,39 +129,44 @@ async def _sync(destination: Destination, wish: Wish) -> Ended:
             await store.ensure_indices()
             connector = await connector_for(store, wish.service_type, wish.index_name, wish.values, wish.index_name)
             keep()
-            return await run_one_shot(store, connector, wish.kind, title=wish.title or _title(wish), quiet=wish.quiet)
-
-
-def _title(wish: Wish) -> str:
-    return f"Syncing {wish.service_type} into {wish.index_name}"
+            title = f"Syncing {wish.service_type} into {wish.index_name}"
+            alone = destination.embedded is not None
+            return await run_one_shot(store, connector, wish.kind, title=title, alone=alone, quiet=wish.quiet)
 
 
 def exit_code(ended: Ended) -> Exit:
     """Done if the job completed; interrupted if a signal ended it; failed for all else."""
     if ended.interrupted:
         return Exit.INTERRUPTED
-    return Exit.DONE if ended.status == "completed" else Exit.FAILED
+    return Exit.DONE if ended.report.status == "completed" else Exit.FAILED
 
 
 def print_ended(ended: Ended, index_name: str) -> None:
     """Say in one line how a sync ended, and what could not be indexed in more."""
+    report = ended.report
     counts = [
-        f"{counted(ended.indexed, 'document')} indexed",
-        f"{ended.deleted:,} deleted",
-        f"{ended.unchanged:,} unchanged",
+        f"{counted(report.indexed, 'document')} indexed",
+        f"{report.deleted:,} deleted",
+        f"{report.unchanged:,} unchanged",
+        *([f"{report.failed:,} failed"] if report.failed else []),
     ]
-    if ended.failed:
-        counts.append(f"{ended.failed:,} failed")
-    line = f"{', '.join(counts)}; {in_bytes(ended.size_bytes)} in {in_seconds(ended.seconds)}."
-    match ended.status:
+    line = f"{', '.join(counts)}; {in_bytes(report.bytes)} in {in_seconds(report.seconds)}."
+    match report.status:
         case "completed":
-            click.secho(f"{index_name}: {line}", fg=None)
+            click.echo(f"{index_name}: {line}")
         case "error":
-            note(f"Error: {ended.error}")
+            note(f"Error: {one_line(report.error or 'The sync failed.')}")
             note(f"       Until then: {line}")
         case status:
             note(f"{status.capitalize()}: {line}")
-    for what, cause in ended.failures:
-        note(f"  failed: {what}: {cause}")
-    if ended.failed > len(ended.failures):
-        note(f"  ... and {ended.failed - len(ended.failures):,} more")
+    for failure in report.failures:
+        note(f"  failed: {failure.what}: {one_line(failure.why)}")
+    if report.failed > len(report.failures):
+        note(f"  ... and {report.failed - len(report.failures):,} more")
+    if report.held_back_deletions:
+        note(
+            f"  {counted(report.held_back_deletions, 'deletion waits', 'deletions wait')} for your word: so many look like an accident."
+        )
+        note(f"  If they are meant: callboard job confirm-deletions {report.job_id}")
+    for remark in report.notes:
+        note(f"  note: {remark}")
