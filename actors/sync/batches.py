@@ -8,9 +8,12 @@ from .operations import Operation
 
 
 def batches(
-    operations: Sequence[Operation], count_max: int, size_bytes_max: int
+    operations: Sequence[Operation], size_bytes_total: int, count_max: int, size_bytes_max: int
 ) -> Iterator[tuple[list[Operation], int]]:
     """Yield batches in order, each with its bytes. Only a single operation may be larger than the limit."""
+    if operations and len(operations) <= count_max and size_bytes_total <= size_bytes_max:
+        yield list(operations), size_bytes_total
+        return
     batch: list[Operation] = []
     size_bytes = 0
     for operation in operations:

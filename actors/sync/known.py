@@ -1,7 +1,7 @@
 """What is in the index already: which documents, from which partition, in which version, and which of them were listed.
 
 Small indices live in a dict; beyond a number of bytes everything moves to a temporary table on disk, so that memory stays flat
-however many documents there are. Per document only a bit remains in memory: whether it was listed.
+however many documents there are. Per document only a byte remains in memory: whether it was listed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Protocol
 
 import attrs
 
+from ...sources.source import Document
 from .fingerprints import hash64
 from .spill import Spill
 
@@ -68,7 +69,6 @@ class Known:
         self._spill: Spill | None = None
         self._seen = bytearray()
         self.count = 0
-        self.seen_count = 0
 
     @property
     def is_spilled(self) -> bool:
@@ -85,7 +85,7 @@ class Known:
         """Add documents of the index, each once. A partition of 0 is unknown."""
         start = self.count
         self.count += len(ids)
-        self._seen.extend(bytes((self.count + 7) // 8 - len(self._seen)))
+        self._seen.extend(bytes(len(ids)))
         if self._spill is None:
             rows = self._rows
             for row, one in enumerate(ids, start):
@@ -162,22 +162,44 @@ class Known:
 
     def mark(self, row: int) -> bool:
         """Note that a document was listed; tell whether it had been before."""
-        seen, at, bit = self._seen, row >> 3, 1 << (row & 7)
-        if seen[at] & bit:
+        seen = self._seen
+        if seen[row]:
             return True
-        seen[at] |= bit
-        self.seen_count += 1
+        seen[row] = 1
         return False
+
+    def mark_unchanged(self, documents: Sequence[Document]) -> tuple[list[Document], int]:
+        """Mark the documents whose timestamp is the stored one; return the others, and how many were marked before.
+
+        Only while all is in memory. This is all that happens to most documents of an incremental sync.
+        """
+        get, stamps, seen = self._rows.get, self._stamps, self._seen
+        others: list[Document] = []
+        duplicates = 0
+        for document in documents:
+            timestamp = document.timestamp
+            row = get(document.id)
+            if (
+                row is None
+                or timestamp is None
+                or document.operation != "index"
+                or stamps[row] != (hash(timestamp) or 1)
+            ):
+                others.append(document)
+                continue
+            duplicates += seen[row]
+            seen[row] = 1
+        return others, duplicates
 
     async def unseen(self) -> AsyncGenerator[list[tuple[str, int, int]], None]:
         """Yield the ids that were not listed, each with its partition (0: unknown) and sequence number, in pages."""
-        if self.seen_count == self.count:
-            return
         seen = self._seen
+        if 0 not in seen:
+            return
         if self._spill is None:
             page: list[tuple[str, int, int]] = []
             for one, row in self._rows.items():
-                if not seen[row >> 3] >> (row & 7) & 1:
+                if not seen[row]:
                     page.append((one, self._parts[row], self._seqs[row]))
                     if len(page) == UNSEEN_PAGE:
                         yield page
@@ -186,9 +208,7 @@ class Known:
                 yield page
             return
         for start in range(0, self.count, UNSEEN_PAGE):
-            rows = [
-                row for row in range(start, min(start + UNSEEN_PAGE, self.count)) if not seen[row >> 3] >> (row & 7) & 1
-            ]
+            rows = [row for row in range(start, min(start + UNSEEN_PAGE, self.count)) if not seen[row]]
             if rows:
                 told = await self._spill.read_in("SELECT id, part, seq FROM known WHERE row IN", rows)
                 yield [(one, unsigned(part), seq) for one, part, seq in told]

@@ -86,6 +86,11 @@ class Preparer:
         prepared = Prepared([], [], [], 0, 0, [])
         counters = self._counters
         counters.listed += len(documents)
+        if self._trust_stamps and self._rules is None and self._known is not None and not self._known.is_spilled:
+            listed_count = len(documents)
+            documents, duplicates = self._known.mark_unchanged(documents)
+            prepared.unchanged = listed_count - len(documents)
+            counters.duplicates += duplicates
         kept, ids = self._identified(documents, prepared)
         rules = self._rules
         decisions = None if rules is None else rules.decide([document.fields for document in kept])
@@ -94,6 +99,7 @@ class Preparer:
         trust_stamps, skip = self._trust_stamps, self._settings.skip_unchanged and self._known is not None
         read_content = self._plan.read_content
         fingerprint_of, encode = self._fingerprinter.of, self._encoder.encode
+        text_max = self._settings.text_size_bytes_max or 1 << 62
         operations, listed = prepared.operations, prepared.ids
         size_bytes = creates = updates = 0
         for at, document in enumerate(kept):
@@ -123,7 +129,9 @@ class Preparer:
             if hidden:
                 fields.update(hidden)
             line = encode(fields)
-            if content is None:
+            if not skip:
+                fingerprint = 0
+            elif content is None:
                 fingerprint = fingerprint_of(line)
             else:
                 part = content_part(content, timestamp)
@@ -142,7 +150,8 @@ class Preparer:
                 continue
             if timestamp is None and "_timestamp" not in fields:
                 line = with_member(line, "_timestamp", now().isoformat())
-            line = self._limited(line, fields)
+            if len(line) > text_max:
+                line = self._limited(line, fields)
             if document.operation == "update":
                 operation = update_operation(one, line, 0, is_new=row < 0)
             else:

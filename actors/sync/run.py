@@ -12,8 +12,8 @@ not listed.
 from __future__ import annotations
 
 from array import array
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
 import attrs
@@ -64,6 +64,10 @@ log = structlog.get_logger(__name__)
 
 class SyncFailed(Exception):
     """The sync could not do its work; the text is a sentence for people."""
+
+
+class EngineFailed(Exception):
+    """What went wrong is the engine's own fault and not the source's, so that no partition is to blame."""
 
 
 @attrs.frozen
@@ -334,7 +338,7 @@ class SyncRun:
         try:
             async with aclosing(self._source.documents(partition, progress.settled_checkpoint)) as listing:
                 await self._read(listing, progress, emit)
-        except (StoreError, SyncFailed):
+        except (StoreError, SyncFailed, EngineFailed):
             raise
         except Exception as exc:  # noqa: BLE001 - a partition ends here; it is reported, and deletes nothing
             self._broke(progress, exc)
@@ -352,7 +356,7 @@ class SyncRun:
         try:
             async with aclosing(self._source.changes(self._plan.cursor, self._plan.advanced_rules)) as listing:
                 await self._read(listing, progress, emit)
-        except (StoreError, SyncFailed):
+        except (StoreError, SyncFailed, EngineFailed):
             raise
         except Exception as exc:  # noqa: BLE001 - the change feed ends here; it is reported with the job
             self._broke(progress, exc)
@@ -419,7 +423,7 @@ class SyncRun:
                         if isinstance(item, Failure):
                             await self._failure(item, progress)
                     await emit.identities([item for item in items if isinstance(item, Identity)], progress)
-        except (StoreError, SyncFailed):
+        except (StoreError, SyncFailed, EngineFailed):
             raise
         except Exception as exc:  # noqa: BLE001 - the listing of identities ends here; it is reported with the job
             self._broke(progress, exc)
@@ -593,7 +597,10 @@ class SyncRun:
                     self.counters.deletes_queued += len(gone)
                     self.counters.deletes_sent += len(gone)
                     progress.current.pending += len(gone)
-                    for part, size_bytes in batches(gone, settings.bulk_documents_max, settings.bulk_size_bytes_max):
+                    total = sum(len(one.payload) for one in gone)
+                    for part, size_bytes in batches(
+                        gone, total, settings.bulk_documents_max, settings.bulk_size_bytes_max
+                    ):
                         await out.send([Operations(progress, progress.current, part, size_bytes)], size_bytes)
                 await out.finish()
 
@@ -677,8 +684,11 @@ class _Emit:
 
     async def documents(self, page: list[Document], progress: PartitionProgress) -> None:
         """Compare a page and hand on what has to be sent or read."""
-        if not page:
-            return
+        if page:
+            with _engine():
+                await self._documents(page, progress)
+
+    async def _documents(self, page: list[Document], progress: PartitionProgress) -> None:
         if progress.key == CHANGES:
             for part in _once_each(page):
                 await self._wait_for_downloads({str(one.id) for one in part})
@@ -688,6 +698,10 @@ class _Emit:
 
     async def identities(self, found: Sequence[Identity], progress: PartitionProgress) -> None:
         """Compare identities and hand on what has to be sent."""
+        with _engine():
+            await self._identities(found, progress)
+
+    async def _identities(self, found: Sequence[Identity], progress: PartitionProgress) -> None:
         written: list[tuple[str, dict[str, object]]] = []
         usable: list[Identity] = []
         for identity in found:
@@ -721,7 +735,9 @@ class _Emit:
             segment.seen.extend([hash64(one.encode("utf-8", "surrogatepass")) for one in prepared.ids])
         for refused in prepared.refused:
             run.letters.add(FailedDocument(refused.what, "listing", refused.why, progress.key))
-        for part, size_bytes in batches(prepared.operations, settings.bulk_documents_max, settings.bulk_size_bytes_max):
+        for part, size_bytes in batches(
+            prepared.operations, prepared.size_bytes, settings.bulk_documents_max, settings.bulk_size_bytes_max
+        ):
             await self._out.send([Operations(progress, segment, part, size_bytes)], size_bytes)
         for wanted in prepared.wanted:
             run._downloading.add(wanted.id)
@@ -734,6 +750,17 @@ class _Emit:
         run = self._run
         while not run._downloading.isdisjoint(ids):
             await run._download_ended.park()
+
+
+@contextmanager
+def _engine() -> Iterator[None]:
+    """Tell apart what fails here from what fails in the source whose listing is being read."""
+    try:
+        yield
+    except (StoreError, SyncFailed):
+        raise
+    except Exception as exc:
+        raise EngineFailed(_cause(exc)) from exc
 
 
 def _once_each(page: list[Document]) -> list[list[Document]]:

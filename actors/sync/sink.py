@@ -293,10 +293,14 @@ class Sink:
         if is_first:
             # A document that was not there when we looked, and is there now: the source named it twice. After a lost answer
             # it may just as well be our own first attempt.
-            new = sum(entries[at].is_new for at in judged.accepted)
+            new = sum([entries[at][4] for at in judged.accepted])
             counters.duplicates += max(0, new - results.count("created") - results.count("noop"))
         self._monitor.succeeded(len(results))
         start, count = 0, len(judged.accepted)
+        if count == len(entries) and owners[0].open == count:
+            # The usual case: one batch, all of it accepted.
+            self._accept_of(owners[0], entries, judged.seq_nos)
+            return
         while start < count:
             owner = owners[judged.accepted[start]]
             end = start + 1
@@ -307,7 +311,7 @@ class Sink:
 
     def _accept_of(self, owner: _Parcel, entries: list[Operation], seq_nos: list[int]) -> None:
         counters, operations = self._counters, owner.operations
-        written = [entry for entry in entries if entry.kind != "delete"]
+        written = [entry for entry in entries if entry[0] != "delete"]
         deleted = len(entries) - len(written)
         whole = len(entries) == len(operations.entries)
         size_bytes = operations.size_bytes if whole else sum(len(entry.payload) for entry in entries)
