@@ -202,7 +202,7 @@ def _rule(content: Any, where: str) -> Rule:
     if "do" not in content:
         raise InvalidPlan(f"{where} needs the key `do`: one of {', '.join(_EFFECTS)}")
     match = _build(Match, content.get("on", {}), f"{where}.on")
-    rule = _build(
+    rule: Rule = _build(
         Rule,
         {name: content[name] for name in conditions if name in content},
         where,
