@@ -87,5 +87,6 @@ class ScriptedSource(Source[ScriptedConfig]):
 def rows(count: int, *, start: int = 0, **fields: Any) -> list[Document]:
     """Documents with ids `row-<n>`."""
     return [
-        Document(f"row-{n}", {"number": n, **fields}, timestamp="2026-01-01T00:00:00Z") for n in range(start, start + count)
+        Document(f"row-{n}", {"number": n, **fields}, timestamp="2026-01-01T00:00:00Z")
+        for n in range(start, start + count)
     ]
