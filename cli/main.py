@@ -43,7 +43,7 @@ SECTIONS = (
             "sync": Entry("sync:sync", "Make an index equal to a source, once."),
             "search": Entry("search:search", "Search an index and show where the words stand."),
             "extract": Entry("extract:extract", "Show the text that a sync would find in FILE."),
-            "diff": Entry("diff:diff", "Compare what two indices hold, document by document."),
+            "diff": Entry("diff:diff", "Compare the index LEFT with the index RIGHT, document by document."),
         },
     ),
     Section(

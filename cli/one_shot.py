@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from ..protocol.store import Store
 
 
+ALONE_PATIENCE_S = 5.0
+"""How long a server inside this process is waited for: nobody but us keeps it busy, so a refusal, such as a full disk, will stay."""
+
+
 @attrs.frozen
 class Ended:
     """How a sync ended, and whether a signal ended it."""
@@ -49,6 +53,7 @@ async def run_one_shot(
     import trio
 
     from ..actors.job import run_job
+    from ..actors.sync.settings import SyncSettings
     from ..protocol.documents import JobType
 
     job_type = JobType(kind)
@@ -69,7 +74,14 @@ async def run_one_shot(
     async with trio.open_nursery() as nursery:
         await nursery.start(lambda task_status: obey_signals(task_status))
         async with showing(title, lambda: latest, quiet=quiet):
-            report = await run_job(store, job, stop=stop, if_interrupted="cancel", on_progress=note_progress)
+            report = await run_job(
+                store,
+                job,
+                settings=SyncSettings(patience_s=ALONE_PATIENCE_S, item_tries_max=5) if alone else SyncSettings(),
+                stop=stop,
+                if_interrupted="cancel",
+                on_progress=note_progress,
+            )
         nursery.cancel_scope.cancel()
     return Ended(report, interrupted=stop.is_set() and report.status != "completed")
 

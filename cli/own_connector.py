@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from .failures import CommandFailed
-from .settings import values_of, with_values
+from .settings import check_fields, values_of, with_values
 
 if TYPE_CHECKING:
     from ..protocol.documents import Connector
@@ -45,7 +45,9 @@ def entered(service_type: str, stored: Mapping[str, Any], values: Mapping[str, s
     from .catalogue import source_type
 
     config_class = source_type(service_type).Config
-    configuration = with_values(upkeep(stored, config_class).configuration, values)
+    present = upkeep(stored, config_class).configuration
+    check_fields(service_type, present, values)
+    configuration = with_values(present, values)
     read_configuration(config_class, configuration)
     return configuration
 
