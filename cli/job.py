@@ -27,6 +27,7 @@ SECTIONS = (
             "view": Entry("job:view", "Show one job."),
             "follow": Entry("job_follow:follow", "Watch a job until it ends."),
             "cancel": Entry("job:cancel", "Ask for the end of a job."),
+            "confirm-deletes": Entry("job:confirm_deletes", "Carry out the deletions that a job has held back."),
         },
     ),
 )
@@ -178,6 +179,36 @@ async def _cancel(destination: Destination, job_id: str) -> SyncJob:
 
     async with open_destination(destination) as store:
         return await store.jobs.request_cancel(job_id)
+
+
+@click.command("confirm-deletes", cls=Command)
+@click.argument("job_id")
+@yes_option
+@destination_options
+def confirm_deletes(job_id: str, yes: bool, **where: Any) -> None:
+    """Carry out the deletions that a job has held back.
+
+    A sync that would delete an unusual number of documents keeps them and waits for a person, because a source that is half there looks
+    just the same. Documents that were written again since are kept.
+    """
+    from .destination import Destination
+    from .prompting import confirm
+    from .running import run_async
+
+    if not confirm(f"Delete what the job {job_id} has held back?", yes=yes):
+        raise CommandFailed("Nothing was deleted.", code=Exit.FAILED)
+    deleted, kept = run_async(_confirm_deletions, Destination.chosen(**where), job_id)
+    also = f" {counted(kept, 'document was', 'documents were')} written again since and kept." if kept else ""
+    click.echo(f"Deleted {counted(deleted, 'document')}.{also}")
+
+
+async def _confirm_deletions(destination: Destination, job_id: str) -> tuple[int, int]:
+    from ..actors.sync.state import confirm_deletions
+    from .destination import open_destination
+
+    async with open_destination(destination) as store:
+        confirmed = await confirm_deletions(store, job_id)
+        return confirmed.deleted, confirmed.changed_since
 
 
 def summary(found: SyncJob) -> dict[str, Any]:

@@ -15,7 +15,8 @@ def run_async(function: Callable[..., Awaitable[ResultT]], *arguments: Any) -> R
     """Run an async function to its end in a Trio loop of its own, and return what it returns."""
     import trio
 
-    log_to_stderr()
+    # What a command says at its end tells of retries too; line by line they interest only who looks for a fault.
+    log_to_stderr(logging.WARNING if shows_tracebacks() else logging.ERROR)
     return trio.run(function, *arguments)
 
 

@@ -163,10 +163,7 @@ def print_ended(ended: Ended, index_name: str) -> None:
         note(f"  failed: {failure.what}: {one_line(failure.why)}")
     if report.failed > len(report.failures):
         note(f"  ... and {report.failed - len(report.failures):,} more")
-    if report.held_back_deletions:
-        note(
-            f"  {counted(report.held_back_deletions, 'deletion waits', 'deletions wait')} for your word: so many look like an accident."
-        )
-        note(f"  If they are meant: callboard job confirm-deletions {report.job_id}")
     for remark in report.notes:
         note(f"  note: {remark}")
+    if report.held_back_deletions:
+        note(f"  If these deletions are meant: callboard job confirm-deletes {report.job_id}")
