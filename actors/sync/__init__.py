@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..job import run_job as run_job
     from ..job import suspend_lost as suspend_lost
     from .dead_letters import DEAD_LETTERS_INDEX as DEAD_LETTERS_INDEX
-    from .dead_letters import dead_letters as dead_letters
+    from .dead_letters import list_dead_letters as list_dead_letters
     from .embedding import sync as sync
     from .report import FailedDocument as FailedDocument
     from .report import PartitionReport as PartitionReport
@@ -35,7 +35,7 @@ _HOME = {
     "SyncReport": ".report",
     "SyncSettings": ".settings",
     "confirm_deletions": ".state",
-    "dead_letters": ".dead_letters",
+    "list_dead_letters": ".dead_letters",
     "run_job": "..job",
     "suspend_lost": "..job",
     "sync": ".embedding",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -133,9 +133,14 @@ class _Meter:
         self._size_bytes_max = size_bytes_max
         self.size_bytes = 0
 
-    async def limited(self, chunks: AsyncIterator[bytes]) -> Any:
-        async for chunk in chunks:
-            self.size_bytes += len(chunk)
-            if self._size_bytes_max is not None and self.size_bytes > self._size_bytes_max:
-                raise TooLarge(f"more than {self._size_bytes_max} bytes")
-            yield chunk
+    async def limited(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+        try:
+            async for chunk in chunks:
+                self.size_bytes += len(chunk)
+                if self._size_bytes_max is not None and self.size_bytes > self._size_bytes_max:
+                    raise TooLarge(f"more than {self._size_bytes_max} bytes")
+                yield chunk
+        finally:
+            # Many sources hand out a generator and leave it to whoever iterates to close it.
+            if isinstance(chunks, AsyncGenerator):
+                await chunks.aclose()

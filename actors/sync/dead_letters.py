@@ -112,7 +112,7 @@ class DeadLetters:
             return 0
 
 
-async def dead_letters(
+async def list_dead_letters(
     store: Store, *, index: str | None = None, job_id: str | None = None
 ) -> AsyncGenerator[dict[str, Any], None]:
     """Yield the letters of an index or a job, as stored. Close it when stopping early."""

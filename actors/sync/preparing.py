@@ -129,9 +129,7 @@ class Preparer:
             if hidden:
                 fields.update(hidden)
             line = encode(fields)
-            if not skip:
-                fingerprint = 0
-            elif content is None:
+            if content is None:
                 fingerprint = fingerprint_of(line)
             else:
                 part = content_part(content, timestamp)

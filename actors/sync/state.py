@@ -58,6 +58,8 @@ class JobState:
         self._store = store
         self._job_id = job_id
         self._versions: dict[str, str] = {}
+        self._seen: dict[str, int] = {}
+        """Per partition: how many ids its persisted pieces hold."""
 
     async def open(self) -> None:
         """Make the index if it is not there."""
@@ -76,7 +78,9 @@ class JobState:
         documents: list[tuple[str, dict[str, Any]]] = []
         for at in range(0, len(seen), SEEN_PIECE):
             part = seen[at : at + SEEN_PIECE]
-            documents.append((new_id(), {"kind": "seen", "job_id": self._job_id, "partition": key, **_packed(part)}))
+            start = self._seen.get(key, 0) + at
+            piece = {"kind": "seen", "job_id": self._job_id, "partition": key, "number": start, **_packed(part)}
+            documents.append((new_id(), piece))
         if len(pieces) > 1:
             documents += [
                 (f"{key}-{version}-{number}", {"kind": "piece", **common, "number": number, "data": piece})
@@ -84,12 +88,14 @@ class JobState:
             ]
         if documents:
             await self._write(documents)
+        self._seen[key] = self._seen.get(key, 0) + len(seen)
         head = {
             "kind": "partition",
             **common,
             "key": partition.key,
             "closed": is_closed,
             "counts": counts,
+            "seen": self._seen[key],
             "pieces": len(pieces) if len(pieces) > 1 else 0,
             "checkpoint": text if len(pieces) == 1 else None,
             "at": now().isoformat(),
@@ -101,9 +107,18 @@ class JobState:
             await self._delete({"bool": {"filter": [{"term": {"kind": "piece"}}, {"term": {"version": old}}]}})
 
     async def load(self) -> dict[str, ResumedPartition]:
-        """Read where the partitions stand, by key. Nothing for a job that starts."""
+        """Read where the partitions stand, by key. Nothing for a job that starts.
+
+        A partition whose pieces are not all there is left out and so starts over: what it had listed would count as gone.
+        """
         found: dict[str, ResumedPartition] = {}
+        ranges: dict[str, list[tuple[int, int]]] = {}
+        async for source in self._of_job("seen", fields=("partition", "number", "count")):
+            ranges.setdefault(source["partition"], []).append((source["number"], source["number"] + source["count"]))
         async for source in self._of_job("partition"):
+            if not covers(ranges.get(source["partition"], []), source["seen"]):
+                continue
+            self._seen[source["partition"]] = source["seen"]
             text = source.get("checkpoint")
             if source.get("pieces"):
                 text = await self._joined(source)
@@ -129,16 +144,19 @@ class JobState:
 
     async def forget(self) -> None:
         """Remove everything about this job but the deletions it holds back."""
-        kinds = {"terms": {"kind": ["partition", "piece", "seen"]}}
-        await self._delete({"bool": {"filter": [kinds, {"term": {"job_id": self._job_id}}]}})
+        # Heads first: a head without its pieces would be believed.
+        for kinds in (["partition"], ["piece", "seen"]):
+            await self._delete({"bool": {"filter": [{"terms": {"kind": kinds}}, {"term": {"job_id": self._job_id}}]}})
 
-    async def _of_job(self, kind: str) -> AsyncGenerator[dict[str, Any], None]:
+    async def _of_job(self, kind: str, fields: Sequence[str] = ("*",)) -> AsyncGenerator[dict[str, Any], None]:
         query = {"bool": {"filter": [{"term": {"kind": kind}}, {"term": {"job_id": self._job_id}}]}}
-        async for source in self._found(query):
+        async for source in self._found(query, fields):
             yield source
 
-    async def _found(self, query: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-        async for source in found_in_state(self._store, query):
+    async def _found(
+        self, query: dict[str, Any], fields: Sequence[str] = ("*",)
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        async for source in found_in_state(self._store, query, fields):
             yield source
 
     async def _write(self, documents: Sequence[tuple[str, dict[str, Any]]]) -> None:
@@ -166,9 +184,21 @@ class StateNotWritten(Exception):
     """A part of a job's state could not be written, so that the job could not go on from here."""
 
 
-async def found_in_state(store: Store, query: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+def covers(ranges: Sequence[tuple[int, int]], end: int) -> bool:
+    """Tell whether these ranges, which may overlap, leave no hole between 0 and `end`."""
+    reached = 0
+    for start, stop in sorted(ranges):
+        if start > reached:
+            break
+        reached = max(reached, stop)
+    return reached >= end
+
+
+async def found_in_state(
+    store: Store, query: dict[str, Any], fields: Sequence[str] = ("*",)
+) -> AsyncGenerator[dict[str, Any], None]:
     """Yield the documents of the state index that match; none if there is no such index."""
-    pages = store.content.existing(STATE_INDEX, fields=("*",), query=query, page_size=20)
+    pages = store.content.existing(STATE_INDEX, fields=fields, query=query, page_size=20)
     try:
         async with aclosing(pages):
             async for page in pages:

@@ -12,7 +12,7 @@ import trio
 
 from callboard import node
 from callboard.actors.job import run_job
-from callboard.actors.sync import DeletionLimits, SyncReport, SyncSettings, confirm_deletions, dead_letters, sync
+from callboard.actors.sync import DeletionLimits, SyncReport, SyncSettings, confirm_deletions, list_dead_letters, sync
 from callboard.node.faults import (
     CutBody,
     FailItems,
@@ -244,7 +244,7 @@ async def test_a_failed_download_keeps_the_document_and_its_text_and_is_named(st
     assert (report.failures[0].what, report.failures[0].where) == ("file-2", "download")
     found = await stored(store)
     assert (found["file-2"]["state"], found["file-2"]["body"]) == ("new", "text 2")
-    letters = [letter async for letter in dead_letters(store, index=INDEX)]
+    letters = [letter async for letter in list_dead_letters(store, index=INDEX)]
     assert [(one["what"], one["why"]) for one in letters] == [("file-2", "ValueError: the file is odd")]
     source.files["file-2.txt"] = b"mended"
     assert (await sync(source, store, index=INDEX)).indexed == 1
