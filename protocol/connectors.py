@@ -76,8 +76,9 @@ def create(
 
 def change_status(connector: Connector, wanted: ConnectorStatus) -> Connector:
     """Move the status by one allowed step. Refused for all others, including a step to the same status."""
-    if wanted not in TRANSITIONS[connector.status]:
-        possible = ", ".join(sorted(TRANSITIONS[connector.status]))
+    allowed = TRANSITIONS.get(connector.status, frozenset())
+    if wanted not in allowed:
+        possible = ", ".join(sorted(allowed)) or "unknown to this version of Callboard"
         raise TransitionRefused(
             f"Connector {connector.id} is {connector.status.value} and cannot become {wanted.value}; "
             f"what it can become is {possible}.",

@@ -24,6 +24,7 @@ from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 import attrs
+import regex
 
 from .documents import Rule, Rules, Validation, ValidationError, ValidationState
 from .wire import JSON, kind_of
@@ -53,6 +54,21 @@ class Operator(StrEnum):
     REGEX = "regex"
     LESS = "<"
     GREATER = ">"
+
+
+REGEX_SECONDS_MAX: Final = 0.25
+"""One regular expression may work so long on one value."""
+
+
+class SlowExpression(ValueError):
+    """A regular expression took too long on a value of a document."""
+
+    def __init__(self, expression: str) -> None:
+        self.expression = expression
+        super().__init__(
+            f"The regular expression {expression} of a sync rule took more than {REGEX_SECONDS_MAX:g} s on one value. "
+            "Write it without repetitions inside repetitions."
+        )
 
 
 class InvalidRules(ValueError):
@@ -174,10 +190,23 @@ def _complaints(position: int, rule: Rule) -> Iterable[ValidationError]:
         yield ValidationError(ids=(name,), messages=tuple(messages))
 
 
+def _bounded(expression: str) -> Callable[[str], bool]:
+    """Match an expression at the start of a text. One that backtracks for ever must not hold up everything else."""
+    match = regex.compile(expression).match
+
+    def matches(text: str) -> bool:
+        try:
+            return match(text, timeout=REGEX_SECONDS_MAX) is not None
+        except TimeoutError:
+            raise SlowExpression(expression) from None
+
+    return matches
+
+
 def _regex_complaints(pattern: str) -> list[str]:
     try:
-        re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as reason:
+        regex.compile(pattern)
+    except (regex.error, RecursionError, OverflowError) as reason:
         return [f"The regular expression {pattern} is not valid: {reason}."]
     return []
 
@@ -208,8 +237,7 @@ def _matcher(rule: Rule) -> Matcher:
         case Operator.GREATER:
             return _compares(wanted, lambda found, limit: bool(found > limit))
         case Operator.REGEX:
-            pattern = re.compile(rule.value).match
-            return _on_text(lambda text: pattern(text) is not None)
+            return _on_text(_bounded(rule.value))
         case Operator.CONTAINS:
             part = rule.value
             return _on_text(lambda text: part in text)

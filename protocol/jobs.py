@@ -220,7 +220,7 @@ def is_orphaned(job: SyncJob, connector_ids: Container[str]) -> bool:
 
 
 def _step(job: SyncJob, wanted: JobStatus, **fields: Any) -> SyncJob:
-    if wanted not in TRANSITIONS[job.status]:
+    if wanted not in TRANSITIONS.get(job.status, frozenset()):
         raise _refusal(job, wanted)
     return attrs.evolve(job, status=wanted, **fields)
 
@@ -234,7 +234,10 @@ def _running(job: SyncJob, what: str) -> SyncJob:
 
 
 def _refusal(job: SyncJob, wanted: JobStatus) -> TransitionRefused:
-    possible = ", ".join(sorted(TRANSITIONS[job.status])) or "nothing: it is over"
+    if job.status not in TRANSITIONS:
+        possible = "unknown to this version of Callboard; a newer one may know"
+    else:
+        possible = ", ".join(sorted(TRANSITIONS[job.status])) or "nothing: it is over"
     return TransitionRefused(
         f"Job {job.id} is {job.status.value} and cannot become {wanted.value}; what it can become is {possible}.",
         status=job.status.value,

@@ -181,7 +181,17 @@ def _read_enum(value: JSON, kind: type[StrEnum]) -> StrEnum:
     try:
         return kind(value)
     except ValueError:
+        if isinstance(value, str) and value:
+            return _unlisted(kind, value)
         raise _expected("one of " + ", ".join(member.value for member in kind), value) from None
+
+
+def _unlisted(kind: type[StrEnum], value: str) -> StrEnum:
+    """A value that a newer version has stored: read and written back as it is, and equal to none that we know."""
+    member = str.__new__(kind, value)
+    member._name_ = value.upper()
+    member._value_ = value
+    return member
 
 
 def _expected(expected: str, value: JSON) -> _Unreadable:

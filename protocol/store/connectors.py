@@ -165,29 +165,16 @@ class Connectors:
         Refused if the draft was edited since it was read as `draft`: the verdict is on other rules then.
         """
 
-        def check(connector: Connector) -> None:
+        # One guarded write instead of the API's two calls, between which somebody could edit the draft.
+        def decide(connector: Connector) -> Connector:
             if not same(write(connector.rules.draft), write(draft)):
                 raise TransitionRefused(f"The draft rules of connector {connector_id} were edited meanwhile.")
-
-        def decide(connector: Connector) -> Connector:
-            check(connector)
             judged = attrs.evolve(connector.rules.draft, validation=validation)
             rules = attrs.evolve(connector.rules, draft=judged)
             if validation.state is ValidationState.VALID:
                 rules = attrs.evolve(rules, active=judged)
             return connector.with_rules(rules)
 
-        if self._api:
-            check(await self.get(connector_id))
-            filtering = f"{_path(connector_id)}/_filtering"
-            try:
-                await self._wire.call("PUT", f"{filtering}/_validation", {"validation": write(validation)})
-                if validation.state is ValidationState.VALID:
-                    await self._wire.call("PUT", f"{filtering}/_activate")
-            except NotSupported:
-                self._api = False
-            else:
-                return await self.get(connector_id)
         return await self.update(connector_id, decide)
 
     async def delete(self, connector_id: str, *, hard: bool = False) -> None:

@@ -324,7 +324,10 @@ async def test_an_unreadable_connector_is_reported_and_does_not_hide_the_others(
     await store.connectors.create(connector_id, service_type="dir")
     broken = f"{connector_id}-broken"
     await store.client.index(
-        index=CONNECTORS_ALIAS, id=broken, document={"status": "dancing", "service_type": "dir"}, refresh=True
+        index=CONNECTORS_ALIAS,
+        id=broken,
+        document={"last_indexed_document_count": [1, 2], "service_type": "dir"},
+        refresh=True,
     )
     reported: list[Unreadable] = []
     store.connectors.documents.on_unreadable = reported.append
@@ -334,7 +337,7 @@ async def test_an_unreadable_connector_is_reported_and_does_not_hide_the_others(
         await store.client.delete(index=CONNECTORS_ALIAS, id=broken, refresh=True)
     assert found == [connector_id]
     assert [each.id for each in reported] == [broken]
-    assert "status" in str(reported[0].error)
+    assert "last_indexed_document_count" in str(reported[0].error)
 
 
 async def test_of_several_services_one_takes_a_fire_time(store: Store, server: Server, connector_id: str) -> None:

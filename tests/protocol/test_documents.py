@@ -30,6 +30,7 @@ from callboard.protocol.documents import (
     write_connector,
     write_job,
 )
+from callboard.protocol.jobs import TransitionRefused, complete
 from callboard.protocol.wire import InvalidDocument, changes, merged, read, read_stamp, same, write, write_stamp
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=UTC)
@@ -185,7 +186,7 @@ def test_every_field_of_a_connector_takes_any_json_or_names_itself(source: dict[
 
 
 def test_all_problems_are_listed_at_once_and_no_value_is_shown() -> None:
-    source = {"status": "hunter2", "filtering": [{"active": {"rules": [3, {"created_at": "hunter2"}]}}], "deleted": {}}
+    source = {"status": 3.5, "filtering": [{"active": {"rules": [3, {"created_at": "hunter2"}]}}], "deleted": {}}
     with pytest.raises(InvalidDocument) as refused:
         read_connector("library", source)
     paths = {problem.path for problem in refused.value.problems}
@@ -315,3 +316,18 @@ def test_the_kinds_of_sync_keep_their_bookkeeping_apart() -> None:
     assert connector.scheduled_at(JobType.INCREMENTAL) == datetime(2025, 1, 1, tzinfo=UTC)
     assert connector.scheduled_at(JobType.FULL) is None
     assert connector.scheduling.of(JobType.INCREMENTAL) == Schedule(enabled=True, interval="0 0 1 * * ?")
+
+
+@pytest.mark.parametrize("status", ["hibernating", "Connected"])
+def test_a_status_of_a_newer_version_is_kept_and_means_nothing_here(status: str) -> None:
+    connector = read_connector("library", {"status": status, "last_sync_status": "postponed"})
+    assert connector.status == status
+    assert connector.status not in list(ConnectorStatus)
+    assert write_connector(connector) == {"status": status, "last_sync_status": "postponed"}
+    job = read_job("j", {"status": "postponed"})
+    assert not job.status.is_terminal
+    assert not job.status.is_running
+    assert not job.status.may_be_claimed
+    assert write_job(job) == {"status": "postponed"}
+    with pytest.raises(TransitionRefused, match="unknown to this version"):
+        complete(job, datetime(2030, 1, 1, tzinfo=UTC))

@@ -25,7 +25,7 @@ from callboard.protocol.documents import (
     read_connector,
     read_rules,
 )
-from callboard.protocol.filtering import InvalidRules, Operator, compile_rules, validate_rules
+from callboard.protocol.filtering import InvalidRules, Operator, SlowExpression, compile_rules, validate_rules
 from callboard.protocol.jobs import TransitionRefused
 from callboard.protocol.wire import InvalidDocument, write
 
@@ -346,3 +346,10 @@ def test_a_part_that_is_not_edited_stays() -> None:
 def test_drafts_wait_only_where_rules_are_a_feature() -> None:
     edited = drafts.edit_draft(connector(features=None), NOW, rules=[])
     assert not drafts.needs_validation(edited)
+
+
+def test_an_expression_that_backtracks_for_ever_is_stopped_and_named() -> None:
+    rule = Rule(id="r", policy="exclude", field="a", rule="regex", value="(x+x+)+y", order=0)
+    rules = compile_rules(Rules(rules=(rule,)))
+    with pytest.raises(SlowExpression, match=r"repetitions inside repetitions"):
+        rules.keeps({"a": "x" * 5000})

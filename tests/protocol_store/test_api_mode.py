@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from callboard.protocol.documents import Rules, Validation, ValidationState, default_rule, read_connector
-from callboard.protocol.jobs import TransitionRefused
+from callboard.protocol.documents import read_connector
 from callboard.protocol.store import Incomplete, open_store
 
 from .conftest import PRODUCT, Answer, ScriptedServer
@@ -96,29 +95,6 @@ async def test_a_job_that_was_not_made_is_made_in_the_index(server: ScriptedServ
         job = await store.jobs.create(read_connector("c", CONNECTOR))
     assert [path for _, path in calls(server)].count("/_connector/_sync_job") == 1
     assert calls(server)[-1] == ("PUT", f"{JOBS}/_create/{job.id}")
-
-
-async def test_a_verdict_on_a_draft_goes_through_the_api(server: ScriptedServer) -> None:
-    draft = {
-        "rules": [{"id": "DEFAULT", "policy": "include", "field": "_", "rule": "regex", "value": ".*", "order": 0}],
-        "advanced_snippet": {"value": {}},
-        "validation": {"state": "edited", "errors": []},
-    }
-    source = {**CONNECTOR, "filtering": [{"domain": "DEFAULT", "active": draft, "draft": draft}]}
-    connector = read_connector("c", source)
-    ok = Answer(200, {"result": "updated"})
-    server.answers(stored(source), ok, ok, stored(source))
-    valid = Validation(state=ValidationState.VALID)
-    async with open_store(server.target(), wait_s=None) as store:
-        await store.connectors.draft_validated("c", connector.rules.draft, valid)
-        assert calls(server)[1:3] == [
-            ("PUT", "/_connector/c/_filtering/_validation"),
-            ("PUT", "/_connector/c/_filtering/_activate"),
-        ]
-        assert json.loads(server.asked[1].body)["validation"]["state"] == "valid"
-        server.answers(stored(source))
-        with pytest.raises(TransitionRefused, match="edited meanwhile"):
-            await store.connectors.draft_validated("c", Rules(rules=(default_rule(NOW),)), valid)
 
 
 @pytest.mark.parametrize(
