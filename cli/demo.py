@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -134,7 +135,7 @@ async def _show(store: Store, index_name: str, folder: Path, data: Path, query: 
     _say("Search", f'callboard search {index_name} "{words}" --embedded {_short(data)}')
     found: Hits = await find(store, index_name, request_body(words, size=5))
     click.echo()
-    print_hits(index_name, words, found, below=folder)
+    print_hits(index_name, words, found, below=folder, says_more=False)
     click.echo()
     _print_next_steps(index_name, folder, data)
 
@@ -222,4 +223,7 @@ def _say(label: str, text: str, *, end: str = "\n") -> None:
 
 def _short(path: Path) -> str:
     home = Path.home()
-    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) and path != home else str(path)
+    if path.is_relative_to(home) and path != home:
+        # A quoted tilde would stay a tilde.
+        return f"~/{shlex.quote(str(path.relative_to(home)))}"
+    return shlex.quote(str(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,7 +175,7 @@ def as_json(index: str, query: str, found: Hits) -> dict[str, Any]:
     }
 
 
-def print_hits(index: str, query: str, found: Hits, *, below: Path | None = None) -> None:
+def print_hits(index: str, query: str, found: Hits, *, below: Path | None = None, says_more: bool = True) -> None:
     """Print hits for a person. Titles that are paths below `below` are shown relative to it."""
     if not found.hits:
         note(f"Nothing in {index!r} matches {query!r}.")
@@ -186,7 +187,7 @@ def print_hits(index: str, query: str, found: Hits, *, below: Path | None = None
         click.echo(f"{number:>{width}}  {_styled(shorten_title(hit.title, below), bold=True)}")
         for fragment in hit.fragments[:2]:
             click.echo(f"{' ' * width}    {show_fragment(fragment)}")
-    if found.total > len(found.hits):
+    if says_more and found.total > len(found.hits):
         note(f"\nThese are the first {len(found.hits)}; --size shows more.")
 
 
@@ -208,12 +209,15 @@ def show_fragment(fragment: str) -> str:
 
 def _around_match(line: str) -> str:
     """A line short enough to be read at a glance, cut at words around its first match. Servers cut at sentences only."""
-    if len(line) <= LINE_LENGTH_MAX:
+    length_max = LINE_LENGTH_MAX
+    if is_terminal():
+        length_max = max(40, min(length_max, shutil.get_terminal_size().columns - 12))
+    if len(line) <= length_max:
         return line
-    start = max(0, line.find(_BEGIN) - LINE_LENGTH_MAX // 3)
+    start = max(0, line.find(_BEGIN) - length_max // 3)
     start = line.find(" ", start) + 1 if start else 0
-    end = line.rfind(" ", start, start + LINE_LENGTH_MAX)
-    piece = line[start : end if end > start else start + LINE_LENGTH_MAX]
+    end = line.rfind(" ", start, start + length_max)
+    piece = line[start : end if end > start else start + length_max]
     if piece.count(_BEGIN) > piece.count(_END):
         piece = piece[: piece.rfind(_BEGIN)].rstrip()
     return f"{'... ' if start else ''}{piece}{' ...' if start + len(piece) < len(line) else ''}"

@@ -197,3 +197,46 @@ def test_on_a_terminal_there_is_a_live_display_and_it_goes_away(callboard: Any, 
     assert "in the queue" in text
     assert "\x1b[2K" in text or "\x1b[1A" in text, "the display was not taken away"
     assert "3 documents indexed" in text.splitlines()[-1]
+
+
+def test_a_sync_that_was_killed_is_gone_on_with(callboard: Any, tmp_path: Path) -> None:
+    folder, data = tmp_path / "many", tmp_path / "data"
+    folder.mkdir()
+    for number in range(4000):
+        (folder / f"{number}.txt").write_text(f"note {number}")
+    where = ("--index", "many", "--embedded", data)
+    first = callboard.start("sync", "dir", "--set", f"directory={folder}", *where)
+    assert first.stderr is not None
+    assert "Syncing" in first.stderr.readline()
+    first.send_signal(signal.SIGKILL)
+    first.wait(timeout=20)
+    again = callboard("sync", "dir", *where, "--format", "json", timeout_s=120)
+    assert again.code == Exit.DONE, again.err
+    assert json.loads(again.out)["status"] == "completed"
+    counted = json.loads(callboard("index", "list", "--embedded", data, "--format", "json").out)
+    assert counted == [{"index": "many", "documents": 4000}]
+
+
+@pytest.mark.integration
+def test_the_same_sync_into_a_real_elasticsearch(
+    callboard: Any, notes: Path, tmp_path: Path, elasticsearch_url: str
+) -> None:
+    where = ("--to", elasticsearch_url)
+    name = f"cli-test-{os.getpid()}-{time.monotonic_ns()}"
+    command = ("sync", "dir", "--set", f"directory={notes}", "--index", name, *where, "--format", "json")
+    try:
+        first, second = json.loads(callboard(*command).out), json.loads(callboard(*command).out)
+        (notes / "two.txt").unlink()
+        third = json.loads(callboard(*command).out)
+        assert [(run["indexed"], run["deleted"], run["unchanged"]) for run in (first, second, third)] == [
+            (3, 0, 0),
+            (0, 0, 3),
+            (0, 1, 2),
+        ]
+        found = json.loads(callboard("search", name, "thunder", *where, "--format", "json").out)
+        assert found["total"] == 2
+    finally:
+        listed = json.loads(callboard("connector", "list", "--format", "json", *where).out)
+        for connector in listed:
+            if connector["index_name"] == name:
+                callboard("connector", "delete", connector["id"], "--with-index", "--purge", "--yes", *where)
