@@ -100,6 +100,7 @@ class SyncRun:
         self._ledger: Ledger | None = None
         self._known: Known | None = None
         self._in_index = 0
+        self._knows_partitions = False
         self._partitions: dict[str, PartitionProgress] = {}
         self._all_named = False
         self._listing_failed: str | None = None
@@ -237,7 +238,8 @@ class SyncRun:
         entries: Entries | None = None
         seen: Entries | None = None
         try:
-            if ledger.is_stored and not by_stamp:
+            needs_entries = settings.skip_unchanged and not by_stamp
+            if ledger.is_stored and needs_entries:
                 entries = await ledger.load(settings.known_memory_size_bytes // 2)
             if self._state is not None:
                 seen = await self._resume(self._state)
@@ -252,6 +254,7 @@ class SyncRun:
                 if table is not None:
                     table.close()
         self._in_index = known.count
+        self._knows_partitions = entries is not None or not ledger.is_stored
         if plan.kind == "full" and entries is not None and ledger.wants_compaction(known.count):
             await ledger.compact(known)
         return by_stamp
@@ -569,8 +572,8 @@ class SyncRun:
             await forget_held(self._store, plan.index)
 
     async def _know_partitions(self, listed: Listed) -> None:
-        """Deciding by partition needs the ledger, which an incremental sync may not have read."""
-        if listed.all_closed or self._plan.kind != "incremental" or self._ledger is None or not self._ledger.is_stored:
+        """Deciding by partition needs the ledger, which not every sync has read at its beginning."""
+        if listed.all_closed or self._knows_partitions or self._ledger is None:
             return
         assert self._known is not None
         entries = await self._ledger.load(self._settings.known_memory_size_bytes // 2)

@@ -185,11 +185,12 @@ async def test_held_back_deletions_go_when_the_next_full_sync_agrees(store: Stor
     assert deleted == [(0, 80), (80, 0)]
 
 
-async def test_a_broken_partition_keeps_only_its_own(store: Store) -> None:
+@pytest.mark.parametrize("skip_unchanged", [True, False])
+async def test_a_broken_partition_keeps_only_its_own(store: Store, skip_unchanged: bool) -> None:
     source = ScriptedSource({"a": rows(50), "b": rows(50, start=50)})
     await sync(source, store, index=INDEX)
     source.tables = {"a": [*rows(10), Transient("cut")], "b": rows(45, start=50)}
-    report = await sync(source, store, index=INDEX)
+    report = await sync(source, store, index=INDEX, settings=attrs.evolve(QUICK, skip_unchanged=skip_unchanged))
     assert report.status == "error"
     assert report.deleted == 5
     found = await stored(store)
@@ -325,8 +326,18 @@ BULK = Match(path=f"/{INDEX}/_bulk")
         Rule(match=BULK, effect=Refuse(), every=2),
         Rule(match=BULK, effect=LoseResponse(), every=2),
         Rule(match=BULK, effect=CutBody(after_bytes=20), every=3),
+        Rule(effect=Refuse(), skip=6, until_s=2.0),
     ],
-    ids=["5 % of items 429", "items 503", "429 storm", "503", "refused", "lost answers", "cut answers"],
+    ids=[
+        "5 % of items 429",
+        "items 503",
+        "429 storm",
+        "503",
+        "refused",
+        "lost answers",
+        "cut answers",
+        "away for seconds",
+    ],
 )
 async def test_nothing_is_lost_whatever_the_server_does(faulty: Faulty, store: Store, rule: Rule) -> None:
     source = ScriptedSource({"a": rows(600), "b": rows(300, start=600)})
