@@ -494,3 +494,46 @@ async def test_a_configuration_that_cannot_work_ends_the_job_with_its_reason(sto
     job, connector = await store.jobs.get(job_id), await store.connectors.get("c1")
     assert (job.status, job.error) == (JobStatus.ERROR, report.error)
     assert connector.last_sync_error == report.error
+
+
+class Endless(ScriptedSource):
+    """A file whose bytes never end."""
+
+    @asynccontextmanager
+    async def fetch(self, content: ContentRef) -> AsyncIterator[AsyncIterator[bytes]]:
+        async def chunks() -> AsyncIterator[bytes]:
+            while True:
+                await trio.sleep(0.01)
+                yield b"x"
+
+        yield chunks()
+
+
+@pytest.mark.parametrize("waits_on", ["429s", "a download"])
+async def test_stopping_takes_less_than_a_second_whatever_a_job_waits_on(
+    store: Store, faulty: Faulty, waits_on: str
+) -> None:
+    source: ScriptedSource = ScriptedSource({"a": rows(500)})
+    if waits_on == "a download":
+        source = Endless({"a": [Document("big", {}, "2026", content=ContentRef("big.txt", version="1"))]})
+    stop = trio.Event()
+    async with (
+        faulty(Rule(match=BULK, effect=Status(status=429))) as between,
+        _job(store, source) as job_id,
+        trio.open_nursery() as nursery,
+    ):
+        stopped_s = 0.0
+
+        async def ask() -> None:
+            nonlocal stopped_s
+            await trio.sleep(1.0)
+            stop.set()
+            stopped_s = monotonic()
+
+        nursery.start_soon(ask)
+        report = await run_job(
+            store, job_id, make_source=lambda *_: source, settings=QUICK, content_store=between, stop=stop
+        )
+        assert monotonic() - stopped_s < 1.0
+    assert report.status == "suspended"
+    assert (await store.jobs.get(job_id)).status is JobStatus.SUSPENDED
