@@ -1,0 +1,104 @@
+"""Many seeds in a row, with what they showed, and what they should have shown and did not."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterable
+
+import attrs
+
+from .scheduling import run_simulated
+from .world import World
+
+EXPECTED = (
+    "resume", "takeover", "held-back deletion", "deletions confirmed", "deletion", "unchanged", "document retried", "bulk 429",
+    "bulk 413", "any 503", "items 400", "answer lost", "bulk answer lost", "connection refused", "answer cut", "answer corrupt",
+    "slow", "stale read", "crash", "suspend", "shutdown", "cancel request", "job completed", "job error", "job canceled",
+    "job suspended after an attempt", "claim refused", "janitor refused", "listing broken", "download broken", "download given up",
+    "file too large", "failure of the source", "document refused", "id named twice", "change during the scan", "foreign write",
+    "kept as partition is broken", "completed and compared",
+)  # fmt: skip
+"""A campaign in which one of these never happened has tested less than it says."""
+
+
+@attrs.define
+class Outcome:
+    """What became of one seed."""
+
+    seed: int
+    violations: list[str]
+    rates: str
+    journal: list[str]
+    seen: Counter[str]
+    disasters: int
+
+    @property
+    def digest(self) -> str:
+        """The same for the same course of events, to the last request."""
+        return hashlib.sha256("\n".join(self.journal).encode()).hexdigest()
+
+    def shown(self, journal_lines: int = 60) -> str:
+        """For people: what broke, under which rates, and what led to it."""
+        broken = "\n".join(f"  ! {why}" for why in self.violations[:10])
+        last = "\n".join(f"  {line}" for line in self.journal[-journal_lines:])
+        return (
+            f"seed {self.seed} breaks {len(self.violations)} promises:\n{broken}\nrates:\n{self.rates}\n"
+            f"the end of its journal ({len(self.journal)} lines):\n{last}\n"
+            f"replay it: python -m tests.simulation --seed {self.seed}"
+        )
+
+
+def run_seed(seed: int) -> Outcome:
+    """Live through one seed."""
+    world = World(seed)
+    try:
+        run_simulated(seed, world.run)
+    except Exception as exc:
+        world.violations.append(f"the simulation ended with {type(exc).__name__}: {exc}")
+    return Outcome(
+        seed, world.violations, world.rates.shown(), world.journal, world.seen, sum(world.disasters.values())
+    )
+
+
+@attrs.define
+class Summary:
+    """What a campaign amounts to."""
+
+    seeds: int = 0
+    disasters: int = 0
+    seconds: float = 0.0
+    seen: Counter[str] = attrs.field(factory=Counter)
+    failed: list[Outcome] = attrs.field(factory=list)
+
+    @property
+    def never_seen(self) -> list[str]:
+        return [name for name in EXPECTED if not self.seen[name]]
+
+    def shown(self) -> str:
+        """A table of what happened how often."""
+        rows = "\n".join(f"  {name:34} {count:8}" for name, count in sorted(self.seen.items()))
+        per_minute = 60 * self.disasters / self.seconds if self.seconds else 0
+        seeds_per_minute = 60 * self.seeds / self.seconds if self.seconds else 0
+        return (
+            f"{self.seeds} seeds, {self.disasters} disasters in {self.seconds:.0f} s "
+            f"({seeds_per_minute:.0f} seeds and {per_minute:.0f} disasters a minute)\n{rows}"
+        )
+
+
+def run_campaign(seeds: Iterable[int], *, failures_max: int = 5) -> Summary:
+    """Run the seeds one by one; give up after some failures."""
+    summary = Summary()
+    started_s = time.perf_counter()
+    for seed in seeds:
+        outcome = run_seed(seed)
+        summary.seeds += 1
+        summary.disasters += outcome.disasters
+        summary.seen.update(outcome.seen)
+        summary.seconds = time.perf_counter() - started_s
+        if outcome.violations:
+            summary.failed.append(outcome)
+            if len(summary.failed) >= failures_max:
+                break
+    return summary
