@@ -24,7 +24,12 @@ class SourceInfo:
 
 
 _SOURCES: Mapping[str, SourceInfo] = {
-    info.service_type: info for info in (SourceInfo("dir", "System Directory", "dir:Directory"),)
+    info.service_type: info
+    for info in (
+        SourceInfo("dir", "System Directory", "dir:Directory"),
+        SourceInfo("s3", "Amazon S3", "s3:S3"),
+        SourceInfo("postgresql", "PostgreSQL", "postgresql:Postgres"),
+    )
 }
 
 _NOT_BUILT = frozenset(
@@ -49,7 +54,6 @@ _NOT_BUILT = frozenset(
         "onedrive",
         "oracle",
         "outlook",
-        "postgresql",
         "redis",
         "s3",
         "salesforce",

@@ -1,0 +1,27 @@
+"""What sources that speak HTTP are written on: a client that retries and slows down as it is told, auth flows, pagers."""
+
+from .auth import ApiKeyAuth, BasicAuth, BearerAuth, OAuthClientCredentials, OAuthRefreshToken
+from .client import HttpClient, HttpSettings, Retries, open_http
+from .limits import TokenBucket
+from .pagers import Cursor, NextLink, Offset, PageNumber, Pager, RepeatedPage, ShortListing, linked
+
+__all__ = [
+    "ApiKeyAuth",
+    "BasicAuth",
+    "BearerAuth",
+    "Cursor",
+    "HttpClient",
+    "HttpSettings",
+    "NextLink",
+    "OAuthClientCredentials",
+    "OAuthRefreshToken",
+    "Offset",
+    "PageNumber",
+    "Pager",
+    "RepeatedPage",
+    "Retries",
+    "ShortListing",
+    "TokenBucket",
+    "linked",
+    "open_http",
+]

@@ -1,0 +1,218 @@
+"""One HTTP client for one source: it retries what may be retried, waits as long as it is told, and translates every failure.
+
+Verdicts on answers are made by a pure function. What was yielded is never replayed: a retry repeats one request, and a body that
+breaks off while it is read raises instead of starting anew.
+"""
+
+from __future__ import annotations
+
+import email.utils
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, Final
+
+import attrs
+import httpx
+import orjson
+import trio
+
+from ...runtime import now, random
+from ..errors import CredentialsError, NotFound, PermissionDenied, SourceError, Throttled, Transient, UnexpectedAnswer
+from .limits import TokenBucket
+
+READ_SIZE_BYTES: Final = 262_144
+RETRY_AFTER_S_MAX: Final = 3600.0
+
+
+@attrs.frozen(kw_only=True)
+class Retries:
+    """How often one request is tried in all, and how long the pauses are."""
+
+    attempts: int = 5
+    first_s: float = 1.0
+    factor: float = 2.0
+    cap_s: float = 60.0
+
+    def pause_s(self, attempt: int, chance: float) -> float:
+        """The pause after so many tries: full jitter, so that many clients do not come back at once."""
+        return min(self.cap_s, self.first_s * self.factor ** (attempt - 1)) * chance
+
+
+@attrs.frozen(kw_only=True)
+class HttpSettings:
+    """How to reach one system."""
+
+    base_url: str
+    name: str
+    """What messages call the system."""
+    connect_timeout_s: float = 30.0
+    read_timeout_s: float = 90.0
+    connections_max: int = 20
+    verify: Any = True
+    """True, or an `ssl.SSLContext`. False only if an explicit setting of the source says so."""
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    retries: Retries = Retries()
+
+
+def judge(
+    name: str, request: str, status: int, headers: Mapping[str, str], body: bytes, at_epoch_s: float
+) -> SourceError | None:
+    """Say what is wrong with an answer; None if nothing is. The class of the error says whether it may be tried again."""
+    if status < 300:
+        return None
+    said = _said(body)
+    told = f"{name} answered {request} with {status}{said}"
+    match status:
+        case 401:
+            return CredentialsError(f"{told}. Check the credentials.")
+        case 403:
+            if "x-ratelimit-remaining" in headers and headers["x-ratelimit-remaining"] == "0":
+                return Throttled(f"{told}.", _retry_after_s(headers, at_epoch_s))
+            return PermissionDenied(f"{told}. Check what these credentials may read.")
+        case 404 | 410:
+            return NotFound(f"{told}.")
+        case 429:
+            return Throttled(f"{told}.", _retry_after_s(headers, at_epoch_s))
+        case 503:
+            wait_s = _retry_after_s(headers, at_epoch_s)
+            return Transient(f"{told}.") if wait_s is None else Throttled(f"{told}.", wait_s)
+        case 408 | 425 | 500 | 502 | 504:
+            return Transient(f"{told}.")
+        case _:
+            return UnexpectedAnswer(f"{told}.")
+
+
+def _said(body: bytes) -> str:
+    text = " ".join(body[:300].decode(errors="replace").split())
+    return f" ({text})" if text else ""
+
+
+def _retry_after_s(headers: Mapping[str, str], at_epoch_s: float) -> float | None:
+    value = headers.get("retry-after")
+    if value is None:
+        reset = headers.get("x-ratelimit-reset", "")
+        return min(RETRY_AFTER_S_MAX, max(0.0, float(reset) - at_epoch_s)) if reset.isdigit() else None
+    try:
+        return min(RETRY_AFTER_S_MAX, max(0.0, float(value)))
+    except ValueError:
+        moment = email.utils.parsedate_tz(value)
+        return None if moment is None else min(RETRY_AFTER_S_MAX, max(0.0, email.utils.mktime_tz(moment) - at_epoch_s))
+
+
+class HttpClient:
+    """Made by `open_http`; any number of tasks may use it at once."""
+
+    def __init__(self, client: httpx.AsyncClient, settings: HttpSettings, bucket: TokenBucket) -> None:
+        self._client = client
+        self._settings = settings
+        self.bucket = bucket
+
+    async def json(self, method: str, url: str, **options: Any) -> Any:
+        """Send a request and return the JSON of its answer. Raises `SourceError`."""
+        answer = await self.send(method, url, **options)
+        try:
+            return orjson.loads(answer.content)
+        except orjson.JSONDecodeError as error:
+            raise UnexpectedAnswer(
+                f"{self._settings.name} answered {method} {_path(url)} with something else than JSON."
+            ) from error
+
+    async def send(self, method: str, url: str, **options: Any) -> httpx.Response:
+        """Send a request, as often as it takes, and return its good answer with the body read. Raises `SourceError`."""
+        async with self._answered(method, url, options) as answer:
+            try:
+                await answer.aread()
+            except httpx.TransportError as error:
+                raise self._lost(method, url, error) from error
+        return answer
+
+    @asynccontextmanager
+    async def stream(self, method: str, url: str, **options: Any) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open the body of a good answer as chunks. A body that breaks off raises `Transient`; it is not begun anew."""
+        async with (
+            self._answered(method, url, options) as answer,
+            aclosing(self._chunks(method, url, answer)) as chunks,
+        ):
+            yield chunks
+
+    async def _chunks(self, method: str, url: str, answer: httpx.Response) -> AsyncGenerator[bytes, None]:
+        try:
+            async for chunk in answer.aiter_bytes(READ_SIZE_BYTES):
+                yield chunk
+        except httpx.TransportError as error:
+            raise self._lost(method, url, error) from error
+
+    @asynccontextmanager
+    async def _answered(self, method: str, url: str, options: dict[str, Any]) -> AsyncIterator[httpx.Response]:
+        answer = await self._send_until_answered(method, url, options)
+        try:
+            yield answer
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 2):
+                await answer.aclose()
+
+    async def _send_until_answered(self, method: str, url: str, options: dict[str, Any]) -> httpx.Response:
+        retries = self._settings.retries
+        attempt = 0
+        while True:
+            attempt += 1
+            await self.bucket.take()
+            try:
+                answer, wrong = await self._send_once(method, url, options)
+            except httpx.TransportError as error:
+                wrong = self._lost(method, url, error)
+            else:
+                if wrong is None:
+                    self.bucket.succeeded()
+                    return answer
+            if isinstance(wrong, Throttled):
+                self.bucket.throttled(wrong.retry_after_s)
+            if not wrong.retriable or attempt >= retries.attempts:
+                raise wrong
+            if not (isinstance(wrong, Throttled) and wrong.retry_after_s is not None):
+                await trio.sleep(retries.pause_s(attempt, random().random()))
+
+    async def _send_once(
+        self, method: str, url: str, options: dict[str, Any]
+    ) -> tuple[httpx.Response, SourceError | None]:
+        answer = await self._client.send(self._client.build_request(method, url, **options), stream=True)
+        if answer.status_code < 300:
+            return answer, None
+        try:
+            body = await answer.aread()
+        finally:
+            await answer.aclose()
+        request = f"{method} {_path(url)}"
+        return answer, judge(self._settings.name, request, answer.status_code, answer.headers, body, now().timestamp())
+
+    def _lost(self, method: str, url: str, error: httpx.TransportError) -> Transient:
+        what = "took too long to answer" if isinstance(error, httpx.TimeoutException) else "cannot be reached"
+        return Transient(f"{self._settings.name} {what} ({method} {_path(url)}: {type(error).__name__}).")
+
+
+def _path(url: str) -> str:
+    # Queries may hold tokens; a path is enough to find the place.
+    return httpx.URL(url).path or "/"
+
+
+@asynccontextmanager
+async def open_http(
+    settings: HttpSettings,
+    *,
+    auth: httpx.Auth | None = None,
+    bucket: TokenBucket | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> AsyncIterator[HttpClient]:
+    """Hold an `HttpClient` open. `bucket` is shared with whoever else talks to the same host; `transport` stands in for a network."""
+    async with httpx.AsyncClient(
+        base_url=settings.base_url,
+        auth=auth,
+        headers=dict(settings.headers),
+        verify=settings.verify,
+        timeout=httpx.Timeout(settings.read_timeout_s, connect=settings.connect_timeout_s),
+        limits=httpx.Limits(
+            max_connections=settings.connections_max, max_keepalive_connections=settings.connections_max
+        ),
+        transport=transport,
+    ) as client:
+        yield HttpClient(client, settings, bucket or TokenBucket())
