@@ -48,5 +48,5 @@ $(VENV)/.callboard: pyproject.toml | $(VENV)/bin/pip
 
 $(VENV)/.development: pyproject.toml | $(VENV)/bin/pip
 	@echo "Installing Callboard and its development tools into $(VENV) ..."
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[dev,extraction]'
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/.callboard
