@@ -22,6 +22,7 @@ import trio
 import trio_asyncio
 
 from ..protocol.configuration import configuration_of, setting
+from .asyncio_loop import asyncio_loop
 from .errors import ConfigurationError, SourceError, UnexpectedAnswer
 from .source import (
     JSON,
@@ -109,7 +110,7 @@ class AdaptedSource(Source[Any]):
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[None]:
-        async with trio_asyncio.open_loop():
+        async with asyncio_loop():
             try:
                 yield
             finally:

@@ -1,0 +1,100 @@
+"""Real servers for tests: started on loopback as an ordinary user, in a temporary folder, on a free port, and stopped again."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+
+START_S = 60.0
+
+
+@attrs.frozen
+class Server:
+    """A server that runs."""
+
+    port: int
+    user: str
+    password: str
+
+
+def postgresql_programs() -> Path | None:
+    """Where PostgreSQL's programs are; None if it is not installed."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if found:
+        return found[-1].parent
+    anywhere = shutil.which("initdb")
+    return Path(anywhere).parent if anywhere else None
+
+
+@contextmanager
+def postgresql(programs: Path, *options: str) -> Iterator[Server]:
+    """Run a PostgreSQL with commit times; `options` are settings such as `log_statement=all`."""
+    with _folder("postgres") as (folder, as_user):
+        secret = folder / "secret"
+        secret.write_text("it's 100% @secret/", encoding="utf-8")
+        secret.chmod(0o644)
+        data = folder / "data"
+        initdb = [programs / "initdb", "-D", data, "-U", "admin", "-A", "scram-sha-256", "--pwfile", secret]
+        subprocess.run([*as_user, *initdb, "-E", "UTF8", "--locale=C.UTF-8", "-N"], check=True, capture_output=True)
+        port = _free_port()
+        settings = ["listen_addresses=127.0.0.1", f"unix_socket_directories={folder}", "fsync=off"]
+        arguments = [word for one in [*settings, "track_commit_timestamp=on", *options] for word in ("-c", one)]
+        command = [*as_user, programs / "postgres", "-D", data, "-p", str(port), *arguments]
+        with _running(command, port, folder / "log"):
+            yield Server(port, "admin", secret.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def _folder(user: str) -> Iterator[tuple[Path, list[str]]]:
+    """Make a folder that `user` owns, and say how to run a program as that user. Root may be nobody else's server."""
+    with tempfile.TemporaryDirectory(prefix="callboard-") as name:
+        folder = Path(name)
+        if os.geteuid() != 0:
+            yield folder, []
+            return
+        account = pwd.getpwnam(user)
+        os.chown(folder, account.pw_uid, account.pw_gid)
+        yield folder, ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+
+
+@contextmanager
+def _running(command: list[str | Path], port: int, log: Path) -> Iterator[None]:
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, cwd=log.parent) as process:
+        try:
+            _wait_for(port, process, log)
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"The server ended at once:\n{log.read_text(errors='replace')[-2000:]}")
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"The server does not answer:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
