@@ -40,14 +40,22 @@ class Store:
 
 @asynccontextmanager
 async def open_store(
-    target: Target, *, wait_s: float | None = 0.0, on_retry: Callable[[Retrying], None] | None = None
+    target: Target,
+    *,
+    wait_s: float | None = 0.0,
+    wait_first_s: float = 1.0,
+    wait_factor: float = 2.0,
+    on_retry: Callable[[Retrying], None] | None = None,
 ) -> AsyncIterator[Store]:
     """Open the store and make sure that it is Elasticsearch that answers there.
 
-    `wait_s` is how long to wait for a server that is not up yet; None asks nothing, so that opening never fails. `on_retry`
+    `wait_s` is how long to wait for a server that is not up yet; None asks nothing, so that opening never fails. Pauses
+    between the questions grow from `wait_first_s` by `wait_factor`. `on_retry`
     is told before each pause of a call that is tried again. Raises `StoreError` with a line that says what to do.
     Cancelled or left: connections are closed, work on the server goes on.
     """
     async with open_wire(target, on_retry) as wire:
-        server = None if wait_s is None else await wire.wait_until_ready(wait_s)
+        server = None
+        if wait_s is not None:
+            server = await wire.wait_until_ready(wait_s, first_s=wait_first_s, factor=wait_factor)
         yield Store(wire, server)

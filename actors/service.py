@@ -1,0 +1,199 @@
+"""The service: one system of actors that looks after connectors and runs their jobs, for as long as it is open.
+
+service
+├── connectors              one supervisor per connector
+│   └── <id>
+│       ├── keeper          keeps the document true, asks the source whether it answers
+│       └── job-<id>        one per running job
+├── scheduler               schedules, waiting jobs, slots
+└── janitor                 jobs without a worker
+
+async with open_service(settings) as service:
+    await service.wait()
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+import trio
+
+from ..protocol.store import Store, open_store
+from ..runtime import Backoff, ChildSpec, RestartsExhausted, Supervisor, System, TreeNode, blocking, open_system
+from ..sources.source import Source
+from .configuration import ReadResult, Settings, read_file, read_mapping, reloaded
+from .configured import store_target
+from .extraction.configured import configured_extraction
+from .extraction.extractor import open_extractor
+from .janitor import Janitor
+from .preflight import Finding, preflight
+from .scheduler import Scheduler, TooManyProblems
+from .service_state import ACTIONS, Action, ServiceEvent, ServiceState
+from .worker_name import own_name
+
+log = structlog.get_logger(__name__)
+
+ONCE = Backoff(give_up_after=0)
+"""These count their own problems; when they raise, the service is at its end."""
+
+
+class Service:
+    """A running service. Ask it, wake it, reload it; it ends with the block of `open_service`."""
+
+    def __init__(self, state: ServiceState, system: System, findings: tuple[Finding, ...]) -> None:
+        self._state, self._system = state, system
+        self.findings = findings
+        """What the start-up check found."""
+
+    @property
+    def settings(self) -> Settings:
+        """As they are in force now."""
+        return self._state.settings
+
+    @property
+    def store(self) -> Store:
+        """The store that the service itself uses."""
+        return self._state.store
+
+    @property
+    def worker(self) -> str:
+        """The name under which this service claims jobs."""
+        return self._state.worker
+
+    def running(self) -> tuple[str, ...]:
+        """The ids of the jobs that run here now."""
+        return tuple(self._state.running)
+
+    def connectors(self) -> tuple[str, ...]:
+        """The ids of the connectors that the service looks after now."""
+        return tuple(self._state.connectors)
+
+    def why_waiting(self, job_id: str) -> str | None:
+        """Say why a pending job does not start; None if it does not wait here. Long waits are also told by the job's metadata."""
+        waiting = self._state.waiting.get(job_id)
+        return None if waiting is None else waiting.why
+
+    def why_not_scheduled(self, connector_id: str) -> str | None:
+        """Say why a connector's schedules make no job; None if nothing hinders them."""
+        state = self._state
+        connector = state.connectors.get(connector_id)
+        if connector is None:
+            return state.failing.get(connector_id) or "It is not a connector that this service works on."
+        if not connector.is_schedulable:
+            return f"The connector is {connector.status.value}; somebody has to configure it first."
+        return state.unfired.get(connector_id)
+
+    def failing(self) -> Mapping[str, str]:
+        """Connector id -> why its source cannot be used now."""
+        return dict(self._state.failing)
+
+    def tree(self) -> TreeNode:
+        """All actors as they are now."""
+        return self._system.tree()
+
+    def look_now(self) -> None:
+        """Look at all connectors and jobs at once, without waiting for `service.idling`."""
+        self._state.look_requested = True
+        self._state.wake()
+
+    def reload(self, wanted: Settings) -> tuple[str, ...]:
+        """Take over what may change in a running service; returns the keys that differ and need a restart."""
+        settings, refused = reloaded(self._state.settings, wanted)
+        self._state.settings = settings
+        self._state.checks.total_tokens = settings.service.max_concurrent_scheduling_tasks
+        self.look_now()
+        return refused
+
+    async def stop(self) -> bool:
+        """Suspend what runs, within `callboard.shutdown_seconds`. Returns whether everything was in time.
+
+        The block of `open_service` may then be left; what was not in time is cancelled there.
+        """
+        self._state.stopping.set()
+        self._state.wake()
+        with trio.move_on_after(self._state.settings.callboard.shutdown_seconds) as limit:
+            await self._state.until_no_job_runs()
+        return not limit.cancelled_caught
+
+    async def wait(self) -> None:
+        """Wait until the service is stopped. If a part of it cannot go on, the block is left with that part's error."""
+        await self._system.root.monitor()
+
+
+@asynccontextmanager
+async def open_service(
+    settings: Settings | Mapping[str, Any] | Path | str,
+    *,
+    embedded: Any = None,
+    sources: Mapping[str, type[Source[Any]]] | None = None,
+    on_event: Callable[[ServiceEvent], None] | None = None,
+    actions: Collection[Action] = ACTIONS,
+    ignore_version: bool = False,
+    environment: Mapping[str, str] | None = None,
+) -> AsyncIterator[Service]:
+    """Run a service while the block runs. `settings` may be the path or the content of a `config.yml`.
+
+    `embedded` is a node inside this process, instead of an Elasticsearch; `sources` are own source classes by service type;
+    `on_event` is called with each `ServiceEvent` and must not block. Raises `ConfigurationProblem`, `PreflightFailed`,
+    `StoreError` and `ExtractionUnavailable` before the block, and `TooManyProblems` out of it. Left or cancelled: running jobs are
+    suspended, and go on from their checkpoints when a service claims them again.
+    """
+    ready = await _settings(settings, environment or {})
+    elasticsearch = ready.elasticsearch
+    worker = str(await blocking(own_name))
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(
+            open_store(
+                store_target(ready, embedded=embedded),
+                wait_s=elasticsearch.max_wait_duration,
+                wait_first_s=elasticsearch.initial_backoff_duration,
+                wait_factor=elasticsearch.backoff_multiplier,
+            )
+        )
+        findings = await preflight(store, ready, ignore_version=ignore_version)
+        extractor = await stack.enter_async_context(
+            open_extractor(configured_extraction(ready.extraction_service, ready.callboard.text_extraction))
+        )
+        state = ServiceState(
+            store=store,
+            settings=ready,
+            worker=worker,
+            actions=frozenset(actions),
+            own_classes=dict(sources or {}),
+            extractor=extractor,
+            checks=trio.CapacityLimiter(ready.service.max_concurrent_scheduling_tasks),
+            on_event=on_event,
+        )
+        try:
+            async with open_system("service", _root(state), shutdown_s=ready.callboard.shutdown_seconds) as system:
+                yield Service(state, system, findings)
+                state.stopping.set()
+        except RestartsExhausted as exc:
+            if isinstance(exc.__cause__, TooManyProblems):
+                raise exc.__cause__ from None
+            raise
+
+
+async def _settings(given: Settings | Mapping[str, Any] | Path | str, environment: Mapping[str, str]) -> Settings:
+    if isinstance(given, Settings):
+        return given
+    result: ReadResult
+    if isinstance(given, Mapping):
+        result = read_mapping(given, environment)
+    else:
+        result = await blocking(read_file, Path(given), environment)
+    for warning in result.warnings:
+        log.warning("configuration", key=warning.key, text=warning.text)
+    return result.settings
+
+
+def _root(state: ServiceState) -> Supervisor:
+    children = [ChildSpec(name="connectors", start=Supervisor, shutdown_s=state.settings.callboard.shutdown_seconds)]
+    children.append(ChildSpec(name="scheduler", start=lambda: Scheduler(state), restart="transient", backoff=ONCE))
+    if "cleanup" in state.actions:
+        children.append(ChildSpec(name="janitor", start=lambda: Janitor(state), restart="transient", backoff=ONCE))
+    return Supervisor(children)
