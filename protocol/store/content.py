@@ -13,7 +13,7 @@ import orjson
 from ..indices import ACL_INDEX_PREFIX
 from .client import Wire
 from .errors import Incomplete, NotFound, Refused
-from .paging import pages
+from .paging import pages, readable
 from .retries import RetryPolicy
 
 EXISTING_PAGE_SIZE = 5_000
@@ -147,7 +147,7 @@ class ContentIndices:
             media_type="application/x-ndjson",
             policy=policy,
         )
-        answer = orjson.loads(body)
+        answer = readable(body)
         items = answer.get("items")
         if not isinstance(items, list):
             raise Incomplete("Elasticsearch's answer to a bulk request lists no items.")

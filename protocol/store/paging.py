@@ -49,13 +49,12 @@ async def pages(
     query = "?allow_partial_search_results=false&filter_path=" + quote(",".join((*_FRAME, *paths)), safe=",.*")
     first = {**search, "size": size, "track_total_hits": False}
     first.setdefault("sort", ["_doc"])
-    hits = _hits(
-        decode(await wire.send("POST", f"/{quote(index, safe=',*')}/_search{query}", orjson.dumps(first))), index
-    )
+    told = await wire.send("POST", f"/{quote(index, safe=',*')}/_search{query}", orjson.dumps(first))
+    hits = _hits(readable(told, decode), index)
     if len(hits) < size:
         yield hits
         return
-    opened = orjson.loads(await wire.send("POST", f"/{quote(index, safe=',*')}/_pit?keep_alive={keep_alive}"))
+    opened = readable(await wire.send("POST", f"/{quote(index, safe=',*')}/_pit?keep_alive={keep_alive}"))
     pit_id: str = opened["id"]
     request: dict[str, Any] = {**search, "size": size, "track_total_hits": False}
     request.setdefault("sort", ["_shard_doc"])
@@ -63,13 +62,12 @@ async def pages(
         while True:
             request["pit"] = {"id": pit_id, "keep_alive": keep_alive}
             try:
-                answer = decode(
-                    await wire.send(
-                        "POST",
-                        f"/_search{query.replace('allow_partial_search_results=false&', '')}",
-                        orjson.dumps(request),
-                    )
+                told = await wire.send(
+                    "POST",
+                    f"/_search{query.replace('allow_partial_search_results=false&', '')}",
+                    orjson.dumps(request),
                 )
+                answer = readable(told, decode)
             except NotFound as exc:
                 raise Incomplete(
                     f"Reading {index!r} took longer than {keep_alive} between two pages, or the index was deleted. Try again."
@@ -84,6 +82,14 @@ async def pages(
     finally:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_WAIT_S):
             await _close(wire, pit_id)
+
+
+def readable(body: bytes, decode: Callable[[bytes], Any] = orjson.loads) -> Any:
+    """Read an answer's body. Raises `Incomplete` if it is not JSON, as one that was damaged on its way is not."""
+    try:
+        return decode(body)
+    except ValueError as exc:
+        raise Incomplete(f"Elasticsearch's answer cannot be read: {exc}. Look at what stands between.") from exc
 
 
 def _hits(answer: Any, index: str) -> list[dict[str, Any]]:
