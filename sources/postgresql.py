@@ -31,8 +31,7 @@ from .errors import (
     Transient,
     UnexpectedAnswer,
 )
-from .source import JSON, AdvancedRulesProblem, Checkpoint, Document, Failure, Features, Listing, Partition, Source
-from .sql import (
+from .relational import (
     PARTITION_ROWS_PER_PAGE,
     RowShape,
     Rule,
@@ -44,6 +43,7 @@ from .sql import (
     rule_problems,
     wants_all_tables,
 )
+from .source import JSON, AdvancedRulesProblem, Checkpoint, Document, Failure, Features, Listing, Partition, Source
 from .tls import verifying_context
 
 T = TypeVar("T")
