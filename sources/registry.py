@@ -26,8 +26,10 @@ class SourceInfo:
 _SOURCES: Mapping[str, SourceInfo] = {
     info.service_type: info
     for info in (
+        SourceInfo("azure_blob_storage", "Azure Blob Storage", "azure_blob_storage:AzureBlobStorage"),
         SourceInfo("dir", "System Directory", "dir:Directory"),
         SourceInfo("s3", "Amazon S3", "s3:S3"),
+        SourceInfo("mysql", "MySQL", "mysql:MySQL"),
         SourceInfo("postgresql", "PostgreSQL", "postgresql:Postgres"),
     )
 }
@@ -48,7 +50,6 @@ _NOT_BUILT = frozenset(
         "microsoft_teams",
         "mongodb",
         "mssql",
-        "mysql",
         "network_drive",
         "notion",
         "onedrive",

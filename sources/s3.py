@@ -23,7 +23,6 @@ import httpx
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from defusedxml import ElementTree
 
 from ..protocol.configuration import setting
 from .errors import ConfigurationError, CredentialsError, NotFound, PermissionDenied, SourceError, UnexpectedAnswer
@@ -39,6 +38,7 @@ from .source import (
     Partition,
     Source,
 )
+from .xml_answers import parsed, text
 
 DEFAULT_REGION: Final = "us-east-1"
 PAGE_KEYS_MAX: Final = 1000
@@ -151,15 +151,15 @@ class S3(Source[S3Config]):
         while True:
             place = {"continuation-token": token} if token else {"start-after": after} if after else {}
             page = await self._xml("GET", f"/{bucket}", bucket, {**fixed, **place})
-            keys = [unquote(_text(entry, "Key") or "") for entry in page.iter("Contents")]
+            keys = [unquote(text(entry, "Key") or "") for entry in page.iter("Contents")]
             yield [
                 self._document(bucket, key, entry)
                 for key, entry in zip(keys, page.iter("Contents"), strict=True)
                 if not extensions or os.path.splitext(key)[1] in extensions  # noqa: PTH122 - a key is no path
             ]
-            if _text(page, "IsTruncated") != "true":
+            if text(page, "IsTruncated") != "true":
                 return
-            following = _text(page, "NextContinuationToken")
+            following = text(page, "NextContinuationToken")
             if not following or following == token or not keys:
                 raise UnexpectedAnswer(f"S3 did not say how the listing of bucket {bucket} goes on. Sync again.")
             # Keys come in order, so the last one is a place to go on from; tokens are not promised to live that long.
@@ -167,19 +167,19 @@ class S3(Source[S3Config]):
             yield Checkpoint({"after": keys[-1]})
 
     def _document(self, bucket: str, key: str, entry: Element) -> Document:
-        size = int(_text(entry, "Size") or 0)
-        storage_class = _text(entry, "StorageClass")
+        size = int(text(entry, "Size") or 0)
+        storage_class = text(entry, "StorageClass")
         owner = entry.find("Owner")
         fields: dict[str, JSON] = {
             "filename": key,
             "size_in_bytes": size,
             "bucket": bucket,
-            "owner": "" if owner is None else _text(owner, "DisplayName"),
+            "owner": "" if owner is None else text(owner, "DisplayName"),
             "storage_class": storage_class,
         }
-        etag = (_text(entry, "ETag") or "").strip('"')
+        etag = (text(entry, "ETag") or "").strip('"')
         content = ContentRef(name=key, data={"bucket": bucket, "key": key}, size_bytes=size, version=etag or None)
-        modified = (_text(entry, "LastModified") or "").replace(".000Z", "+00:00").replace("Z", "+00:00")
+        modified = (text(entry, "LastModified") or "").replace(".000Z", "+00:00").replace("Z", "+00:00")
         return Document(
             id=md5(f"{bucket}/{key}".encode(), usedforsecurity=False).hexdigest(),
             fields=fields,
@@ -207,7 +207,7 @@ class S3(Source[S3Config]):
 
     async def _all_buckets(self) -> list[str]:
         answer = await self._xml("GET", "/")
-        return sorted(name for bucket in answer.iter("Bucket") if (name := _text(bucket, "Name")))
+        return sorted(name for bucket in answer.iter("Bucket") if (name := text(bucket, "Name")))
 
     async def _look_at(self, bucket: str) -> None:
         await self._xml("GET", f"/{bucket}", bucket, {"list-type": "2", "max-keys": "1"})
@@ -219,7 +219,7 @@ class S3(Source[S3Config]):
             answer = await self._client.send(
                 "GET", self._url(bucket) + "?location=", extensions={"region": DEFAULT_REGION}
             )
-            region = _parsed(answer.content).text or DEFAULT_REGION
+            region = parsed(answer.content, "S3").text or DEFAULT_REGION
         except PermissionDenied:
             # Whoever may read a bucket need not be allowed to ask where it is; the answer to a listing will tell.
             region = DEFAULT_REGION
@@ -235,7 +235,7 @@ class S3(Source[S3Config]):
             answer = await self._client.send(method, url, params=params, **self._signing(bucket))
         except SourceError as error:
             raise _explained(error, bucket) from error
-        return _parsed(answer.content)
+        return parsed(answer.content, "S3")
 
     def _signing(self, bucket: str | None) -> dict[str, Any]:
         return {"extensions": {"region": self._regions.get(bucket or "", DEFAULT_REGION)}}
@@ -307,18 +307,3 @@ def _rule_problems(rules: JSON) -> Iterator[AdvancedRulesProblem]:
             yield AdvancedRulesProblem(f"The prefix of rule {number} must be text.")
         if not isinstance(rule.get("extension", []), list):
             yield AdvancedRulesProblem(f'The extension of rule {number} must be a list such as [".pdf"].')
-
-
-def _parsed(content: bytes) -> Element:
-    """Parse an answer, without its namespace, which only some stores send."""
-    try:
-        root: Element = ElementTree.fromstring(content)
-    except ElementTree.ParseError as error:
-        raise UnexpectedAnswer("S3 answered with something else than XML.") from error
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]
-    return root
-
-
-def _text(element: Element, name: str) -> str | None:
-    return element.findtext(name)
