@@ -291,33 +291,33 @@ class World:
             self.restless = not at_peace and self.chance("changes during the scan", self.rates.source)
             self.faulty.use(ServerFaultPlan() if at_peace else self.rates.plan(self.rng.getrandbits(32)))
             script = Script() if at_peace else self.draw_script()
-            if self.chance("race for the job", self.rates.disasters) and not at_peace:
+            racers = 1
+            if not at_peace and self.chance("race for the job", self.rates.disasters):
                 self.disasters["race for the job"] += 1
-                async with trio.open_nursery() as nursery:
+                racers = 2
+            async with trio.open_nursery() as nursery:
+                for _ in range(racers):
                     nursery.start_soon(self._attempt, job_id, script, at_peace, before, kind)
-                    nursery.start_soon(self._attempt, job_id, script, at_peace, before, kind)
-            else:
-                await self._attempt(job_id, script, at_peace, before, kind)
             self._count_faults()
             self.faulty.use(ServerFaultPlan())
             status = self.recorder.jobs[job_id]["status"]
+            await self._free_connector()
             if status in ("completed", "error", "canceled"):
                 self.seen[f"job {status}"] += 1
                 return
             if status in ("in_progress", "canceling"):
                 await self._janitor(job_id, status)
-            elif status == "pending":
-                await self._free_connector()
             if self.recorder.jobs[job_id]["status"] in ("error", "canceled"):
                 return
             self.seen[f"job {status} after an attempt"] += 1
         self.complain(f"job {job_id} does not end: {self.recorder.jobs[job_id]['status']}")
 
     async def _free_connector(self) -> None:
-        """A worker that died between announcing a job and claiming it: what a person would do."""
+        """What the service's janitor does for a connector whose worker died between its writes to connector and job."""
         connector = await self.calm.connectors.get(CONNECTOR)
-        if connector.last_sync_status == "in_progress":
-            self.seen["connector left announced"] += 1
+        running = {"in_progress", "canceling"} & {job["status"] for job in self.recorder.jobs.values()}
+        if connector.last_sync_status == "in_progress" and not running:
+            self.seen["connector freed"] += 1
             await self.calm.connectors.update(CONNECTOR, lambda one: attrs.evolve(one, last_sync_status=None))
 
     async def _janitor(self, job_id: str, status: str) -> None:
@@ -478,7 +478,14 @@ class World:
         self.restless = self.moved = False
         before = await self.recorder.documents()
         job = await self.calm.jobs.create(await self.calm.connectors.get(CONNECTOR))
-        report = await self._attempt(job.id, Script(), True, before, JobType.FULL)
+        reports: list[SyncReport | None] = []
+
+        async def sync() -> None:
+            reports.append(await self._attempt(job.id, Script(), True, before, JobType.FULL))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sync)
+        (report,) = reports
         if report is None or report.status != "completed" or report.failed:
             self.complain(f"the clean sync ended with {report and (report.status, report.error, report.failed)}")
             return
