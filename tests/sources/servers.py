@@ -54,6 +54,52 @@ def postgresql(programs: Path, *options: str) -> Iterator[Server]:
             yield Server(port, "admin", secret.read_text(encoding="utf-8"))
 
 
+def mariadb_program() -> str | None:
+    """Where MariaDB's server is; None if it is not installed."""
+    return shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+
+@contextmanager
+def mariadb(program: str, *options: str) -> Iterator[Server]:
+    """Run a MariaDB; `options` are added to its command line."""
+    with _folder("mysql") as (folder, as_user):
+        data, secret = folder / "data", "it's 100% @secret/"
+        start = folder / "start.sql"
+        start.write_text(
+            "CREATE USER 'admin'@'127.0.0.1' IDENTIFIED BY 'it''s 100% @secret/';"
+            "\nGRANT ALL ON *.* TO 'admin'@'127.0.0.1' WITH GRANT OPTION;\n",
+            encoding="utf-8",
+        )
+        start.chmod(0o644)
+        install = [
+            "mariadb-install-db",
+            "--no-defaults",
+            f"--datadir={data}",
+            "--skip-test-db",
+            "--auth-root-authentication-method=normal",
+        ]
+        subprocess.run([*as_user, *install], check=True, capture_output=True)
+        port = _free_port()
+        own = [
+            f"--datadir={data}",
+            f"--port={port}",
+            f"--socket={folder}/s",
+            f"--init-file={start}",
+            f"--pid-file={folder}/p",
+        ]
+        command: list[str | Path] = [
+            *as_user,
+            program,
+            "--no-defaults",
+            "--bind-address=127.0.0.1",
+            "--skip-name-resolve",
+            *own,
+            *options,
+        ]
+        with _running(command, port, folder / "log"):
+            yield Server(port, "admin", secret)
+
+
 @contextmanager
 def _folder(user: str) -> Iterator[tuple[Path, list[str]]]:
     """Make a folder that `user` owns, and say how to run a program as that user. Root may be nobody else's server."""

@@ -1,0 +1,390 @@
+"""MySQL and MariaDB: each table (or advanced rule) is a partition, each row a document.
+
+The driver is PyMySQL in worker threads, which is faster than its asyncio relatives. A table is read page by page in the order of
+its primary key, each page whole before it is handed on, so that a slow reader never holds up the server. When a call is
+cancelled, its connection is killed at the server, which ends the thread as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from datetime import date
+from decimal import Decimal
+from typing import Any, ClassVar, Final
+
+import attrs
+import pymysql
+import trio
+from pymysql.cursors import SSCursor
+
+from ..protocol.configuration import greater_than, less_than, setting
+from ..runtime import blocking, now, random
+from .errors import (
+    ConfigurationError,
+    CredentialsError,
+    NotFound,
+    PermissionDenied,
+    SourceError,
+    Transient,
+    UnexpectedAnswer,
+)
+from .relational import RowShape, Rule, Values, named_tables, quoted, read_rules, rule_problems, wants_all_tables
+from .source import JSON, AdvancedRulesProblem, Checkpoint, Document, Failure, Features, Listing, Partition, Source
+from .tls import verifying_context
+
+CONNECT_S: Final = 30
+STATEMENT_S: Final = 3600
+"""A statement that gives nothing for so long is taken for dead."""
+CLOSE_S: Final = 2.0
+
+_TABLES: Final = (
+    "SELECT TABLE_NAME, TABLE_TYPE FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = %s ORDER BY TABLE_NAME"
+)
+_KEYS: Final = """
+    SELECT c.COLUMN_NAME, c.DATA_TYPE, s.SEQ_IN_INDEX FROM INFORMATION_SCHEMA.COLUMNS c
+    LEFT JOIN INFORMATION_SCHEMA.STATISTICS s ON s.TABLE_SCHEMA = c.TABLE_SCHEMA AND s.TABLE_NAME = c.TABLE_NAME
+      AND s.COLUMN_NAME = c.COLUMN_NAME AND s.INDEX_NAME = 'PRIMARY'
+    WHERE c.TABLE_SCHEMA = %s AND c.TABLE_NAME = %s AND c.COLUMN_KEY = 'PRI' ORDER BY c.ORDINAL_POSITION"""
+_NEWEST: Final = "SELECT UPDATE_TIME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s"
+
+_Page = tuple[list[Document | Failure], list[Any] | None]
+
+
+@attrs.frozen
+class MySQLConfig:
+    """Which tables of which database."""
+
+    host: str = setting("Host", default="")
+    port: int = setting("Port", display="numeric", validations=[greater_than(0), less_than(65536)])
+    user: str = setting("Username", default="")
+    password: str = setting("Password", default="", sensitive=True)
+    database: str = setting("Database", default="")
+    tables: list[str] = setting(
+        "Tables, separated by commas",
+        default="*",
+        display="textarea",
+        tooltip="* takes all. Unused under advanced rules.",
+    )
+    ssl_enabled: bool = setting("Enable SSL", default=False)
+    ssl_ca: str = setting("SSL certificate", default="", depends_on={"ssl_enabled": True})
+    fetch_size: int = setting("Rows per page", default_value=5000, required=False, advanced=True, display="numeric")
+    retry_count: int = setting(
+        "Attempts per request", default_value=3, required=False, advanced=True, display="numeric"
+    )
+
+
+class MySQL(Source[MySQLConfig]):
+    """MySQL and MariaDB: the rows of the tables of one database."""
+
+    service_type: ClassVar[str] = "mysql"
+    name: ClassVar[str] = "MySQL"
+    Config = MySQLConfig
+    features = Features(advanced_rules=True, resumable=True)
+
+    async def ping(self) -> None:
+        async with self._connection() as connection:
+            await connection.rows("SELECT 1")
+
+    async def validate(self) -> None:
+        """Make sure that every table that is named can be read."""
+        async with self._connection() as connection:
+            present = await self._tables(connection)
+            every = wants_all_tables(self.config.tables)
+            names = (
+                [name for name, kind in present.items() if kind != "VIEW"]
+                if every
+                else named_tables(self.config.tables)
+            )
+            unreadable = []
+            for name in names:
+                try:
+                    await connection.rows(f"SELECT 1 FROM {self._relation(name)} LIMIT 1")  # noqa: S608 - quoted
+                except (NotFound, PermissionDenied, UnexpectedAnswer):
+                    unreadable.append(name)
+        if unreadable:
+            raise ConfigurationError(
+                f"In the database {self.config.database!r}, {self.config.user!r} cannot read the tables "
+                f"{', '.join(unreadable)}. Check the names, and grant SELECT."
+            )
+
+    async def validate_rules(self, rules: JSON) -> Sequence[AdvancedRulesProblem]:
+        if not rules:
+            return ()
+        async with self._connection() as connection:
+            return rule_problems(rules, existing=await self._tables(connection))
+
+    async def partitions(self, rules: JSON = None) -> AsyncGenerator[Partition, None]:
+        if rules:
+            for rule in read_rules(rules):
+                yield rule.partition
+            return
+        names = named_tables(self.config.tables)
+        if wants_all_tables(self.config.tables):
+            async with self._connection() as connection:
+                present = await self._tables(connection)
+            # A view has no key, so no document was ever made of one.
+            names = [name for name, kind in present.items() if kind != "VIEW"]
+        for name in names:
+            yield Partition(f"{self.config.database}.{name}", {"table": name}, title=name)
+
+    async def documents(self, partition: Partition, checkpoint: JSON = None) -> Listing:
+        after = None if checkpoint is None else _key_of(checkpoint)
+        has_yielded, attempt = False, 0
+        table = partition.data.get("table")
+        while True:
+            try:
+                pages = self._rule(partition) if table is None else self._table(table, after)
+                async with aclosing(pages):
+                    async for page, last_key in pages:
+                        yield page
+                        has_yielded, attempt = True, 0
+                        if last_key is not None:
+                            after = last_key
+                            if (written := _checkpoint_of(after)) is not None:
+                                yield Checkpoint(written)
+                return
+            except Transient as error:
+                attempt += 1
+                # What was handed out must not come again: only a table in the order of its keys can go on in the middle.
+                if attempt >= max(1, self.config.retry_count) or (has_yielded and after is None):
+                    raise
+                self.log.info("source.retry", partition=partition.key, attempt=attempt, why=str(error))
+                await trio.sleep(random().uniform(0.5, 1.0) * 2.0**attempt)
+
+    async def _table(self, table: str, after: list[Any] | None) -> AsyncGenerator[_Page, None]:
+        size = max(1, self.config.fetch_size)
+        async with self._connection() as connection:
+            _, keys = await connection.rows(_KEYS, (self.config.database, table))
+            if why := _unusable_key(keys):
+                # A table that is not there has no key either; that is another matter.
+                await connection.rows(f"SELECT 1 FROM {self._relation(table)} LIMIT 1")  # noqa: S608 - quoted
+                yield [Failure("partition", table, why)], None
+                return
+            in_index_order = [key[0] for key in sorted(keys, key=lambda key: key[2] or 0)]
+            order = ", ".join(_named(name) for name in in_index_order)
+            relation = f"{_named(self.config.database)}.{_named(table)}"
+            stamp = await self._newest_change(connection, [table])
+            await connection.rows("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+            while True:
+                where, bound = _behind(in_index_order, after)
+                query = f"SELECT * FROM {relation}{where} ORDER BY {order} LIMIT {size}"  # noqa: S608 - quoted
+                columns, rows = await connection.rows(query, bound)
+                if rows:
+                    shape = self._shape((table,), columns, [columns.index(key[0]) for key in keys], table)
+                    last = [rows[-1][columns.index(name)] for name in in_index_order]
+                    if last == after:
+                        raise UnexpectedAnswer(
+                            f"The table {table} gives the same rows again; its key cannot be compared."
+                        )
+                    after = last
+                    yield [shape.document(row, stamp or now().isoformat()) for row in rows], after
+                if len(rows) < size:
+                    return
+
+    async def _rule(self, partition: Partition) -> AsyncGenerator[_Page, None]:
+        rule = read_rules([partition.data["rule"]])[0]
+        async with self._connection() as connection:
+            keys = list(rule.id_columns) or await self._keys_of(connection, rule)
+            stamp = await self._newest_change(connection, rule.tables)
+            await connection.rows("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+            columns = await connection.begin(rule.query.strip().rstrip(";"))
+            missing = [key for key in keys if key not in columns]
+            if missing or not keys:
+                yield [Failure("partition", partition.title, _keyless(missing))], None
+                return
+            shape = self._shape(rule.tables, columns, [columns.index(key) for key in keys], list(rule.tables))
+            while rows := await connection.next_rows(max(1, self.config.fetch_size)):
+                yield [shape.document(row, stamp or now().isoformat()) for row in rows], None
+
+    async def _keys_of(self, connection: _Connection, rule: Rule) -> list[str]:
+        names: set[str] = set()
+        for table in rule.tables:
+            _, keys = await connection.rows(_KEYS, (self.config.database, table))
+            names |= {key[0] for key in keys}
+        return sorted(names)
+
+    async def _newest_change(self, connection: _Connection, tables: Sequence[str]) -> str | None:
+        times = []
+        for table in tables:
+            _, rows = await connection.rows(_NEWEST, (self.config.database, table))
+            times += [row[0] for row in rows if row[0] is not None]
+        return max(times).isoformat() if times else None
+
+    async def _tables(self, connection: _Connection) -> dict[str, str]:
+        _, rows = await connection.rows(_TABLES, (self.config.database,))
+        return dict(rows)
+
+    def _relation(self, table: str) -> str:
+        return f"{quoted(self.config.database, '`')}.{quoted(table, '`')}"
+
+    def _shape(self, tables: tuple[str, ...], columns: list[str], places: Sequence[int], table: JSON) -> RowShape:
+        return RowShape(tables, columns, places, {"Table": table}, Values())
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[_Connection]:
+        connection = _Connection(self.config)
+        try:
+            await connection.open()
+            yield connection
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_S):
+                await connection.close()
+
+
+class _Connection:
+    """One connection, used by one thread at a time. A thread that is left behind is ended by killing its connection."""
+
+    def __init__(self, config: MySQLConfig) -> None:
+        self._config = config
+        self._inner: Any = None
+        self._cursor: Any = None
+        self._is_busy = False
+
+    async def open(self) -> None:
+        self._inner = await self._blocking(self._connect)
+
+    async def rows(self, query: str, bound: Sequence[Any] | None = None) -> tuple[list[str], list[Any]]:
+        """Run a statement and return its columns and all of its rows."""
+        found: tuple[list[str], list[Any]] = await self._blocking(self._rows, query, bound)
+        return found
+
+    async def begin(self, query: str) -> list[str]:
+        """Start a statement whose rows are read one after the other, and return its columns."""
+        columns: list[str] = await self._blocking(self._begin, query)
+        return columns
+
+    async def next_rows(self, count: int) -> list[Any]:
+        rows: list[Any] = await self._blocking(lambda: list(self._cursor.fetchmany(count)))
+        return rows
+
+    async def close(self) -> None:
+        """Close the connection; kill it if a thread still waits for it."""
+        if self._inner is not None:
+            await blocking(self._kill if self._is_busy else self._close)
+
+    async def _blocking(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        self._is_busy = True
+        try:
+            result = await blocking(function, *arguments)
+        except (pymysql.MySQLError, OSError, ValueError) as error:
+            self._is_busy = False
+            raise _translated(error, self._config) from error
+        self._is_busy = False
+        return result
+
+    def _connect(self) -> Any:
+        config = self._config
+        return pymysql.connect(
+            host=config.host,
+            port=config.port,
+            user=config.user,
+            password=config.password,
+            database=config.database,
+            charset="utf8mb4",
+            connect_timeout=CONNECT_S,
+            read_timeout=STATEMENT_S,
+            ssl=verifying_context(config.ssl_ca) if config.ssl_enabled else None,
+            program_name="callboard",
+        )
+
+    def _rows(self, query: str, bound: Sequence[Any] | None) -> tuple[list[str], list[Any]]:
+        with self._inner.cursor() as cursor:
+            cursor.execute(query, bound)
+            return [column[0] for column in cursor.description or ()], list(cursor.fetchall())
+
+    def _begin(self, query: str) -> list[str]:
+        self._cursor = self._inner.cursor(SSCursor)
+        self._cursor.execute(query)
+        return [column[0] for column in self._cursor.description or ()]
+
+    def _close(self) -> None:
+        # Without closing its cursor first: that would read a long result to its end.
+        self._inner._force_close()
+
+    def _kill(self) -> None:
+        try:
+            second = self._connect()
+            try:
+                with second.cursor() as cursor:
+                    cursor.execute(f"KILL {int(self._inner.thread_id())}")
+            finally:
+                second.close()
+        except (pymysql.MySQLError, OSError):
+            self._close()
+
+
+def _behind(keys: Sequence[str], after: Sequence[Any] | None) -> tuple[str, list[Any]]:
+    """Write the condition for rows behind a key, spelt out: older servers do not use an index for `(a, b) > (x, y)`."""
+    if after is None:
+        return "", []
+    cases: list[str] = []
+    bound: list[Any] = []
+    for place, key in enumerate(keys):
+        equal = [f"{_named(name)} = %s" for name in keys[:place]]
+        cases.append(" AND ".join([*equal, f"{_named(key)} > %s"]))
+        bound += after[: place + 1]
+    return f" WHERE ({') OR ('.join(cases)})", bound
+
+
+def _named(name: str) -> str:
+    """Write an identifier inside a statement with bound values, where a percent sign is written twice."""
+    return quoted(name, "`").replace("%", "%%")
+
+
+def _unusable_key(keys: Sequence[Any]) -> str | None:
+    if not keys:
+        return "The table has no primary key, so its rows have no ids. Give it one, or use a rule with id_columns."
+    if any(key[1] == "float" for key in keys):
+        return (
+            "The key has a column of type FLOAT, whose values cannot be compared exactly. Use a rule with id_columns."
+        )
+    return None
+
+
+def _keyless(missing: Sequence[str]) -> str:
+    if missing:
+        return f"The rows of the rule have no columns {', '.join(missing)}, which make up their ids. Select them."
+    return "The tables of the rule have no primary key. Name the columns that make up an id in id_columns."
+
+
+def _checkpoint_of(key: Sequence[Any]) -> list[list[str]] | None:
+    """Write a key as plain data; None if it has a value that could not be read again exactly."""
+    written = []
+    for value in key:
+        if isinstance(value, bytes):
+            written.append(["bytes", value.hex()])
+        elif type(value) in (int, str, Decimal) or isinstance(value, date):
+            written.append([type(value).__name__, str(value)])
+        else:
+            return None
+    return written
+
+
+def _key_of(checkpoint: JSON) -> list[Any]:
+    read: dict[str, Callable[[str], Any]] = {"int": int, "Decimal": Decimal, "bytes": bytes.fromhex}
+    return [read.get(kind, str)(text) for kind, text in checkpoint]
+
+
+def _translated(error: Exception, config: MySQLConfig) -> SourceError:
+    where = f"{config.host}:{config.port}"
+    if not isinstance(error, pymysql.MySQLError):
+        return Transient(f"The connection to MySQL at {where} failed: {error}.")
+    code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+    text = error.args[1] if len(error.args) > 1 else str(error)
+    match code:
+        case 1045 | 1698:
+            return CredentialsError(f"MySQL at {where} refuses the user {config.user!r}: {text}.")
+        case 1044 | 1049:
+            return ConfigurationError(
+                f"MySQL at {where} has no database {config.database!r} that {config.user!r} may use."
+            )
+        case 1142 | 1143 | 1227:
+            return PermissionDenied(f"MySQL at {where}: {text}. Grant SELECT to {config.user!r}.")
+        case 1146:
+            return NotFound(f"MySQL at {where}: {text}.")
+        case 0 | 1040 | 1053 | 1205 | 1213 | 1317 | 1927 | 2003 | 2006 | 2013 | 2014 | 4031:
+            if "CERTIFICATE_VERIFY_FAILED" in str(text):
+                return ConfigurationError(f"The certificate of {where} is not trusted: {text}.")
+            return Transient(f"MySQL at {where}: {text}.")
+    return UnexpectedAnswer(f"MySQL at {where}: {text} (error {code}).")
