@@ -28,6 +28,7 @@ _SOURCES: Mapping[str, SourceInfo] = {
     for info in (
         SourceInfo("azure_blob_storage", "Azure Blob Storage", "azure_blob_storage:AzureBlobStorage"),
         SourceInfo("dir", "System Directory", "dir:Directory"),
+        SourceInfo("google_cloud_storage", "Google Cloud Storage", "google_cloud_storage:GoogleCloudStorage"),
         SourceInfo("s3", "Amazon S3", "s3:S3"),
         SourceInfo("mysql", "MySQL", "mysql:MySQL"),
         SourceInfo("postgresql", "PostgreSQL", "postgresql:Postgres"),

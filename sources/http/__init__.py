@@ -1,6 +1,6 @@
 """What sources that speak HTTP are written on: a client that retries and slows down as it is told, auth flows, pagers."""
 
-from .auth import ApiKeyAuth, BasicAuth, BearerAuth, OAuthClientCredentials, OAuthRefreshToken
+from .auth import ApiKeyAuth, BasicAuth, BearerAuth, OAuthClientCredentials, OAuthJwtBearer, OAuthRefreshToken
 from .client import HttpClient, HttpSettings, Retries, open_http
 from .limits import TokenBucket
 from .pagers import Cursor, NextLink, Offset, PageNumber, Pager, RepeatedPage, ShortListing, linked
@@ -14,6 +14,7 @@ __all__ = [
     "HttpSettings",
     "NextLink",
     "OAuthClientCredentials",
+    "OAuthJwtBearer",
     "OAuthRefreshToken",
     "Offset",
     "PageNumber",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import Any, Final
 
 import attrs
 import httpx
 import trio
 
-from ...runtime import monotonic
+from ...runtime import monotonic, now
 from ..errors import CredentialsError, Transient, UnexpectedAnswer
 
 BasicAuth = httpx.BasicAuth
@@ -63,11 +63,15 @@ class OAuthClientCredentials(httpx.Auth):
         form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret}
         return form | ({"scope": scope} if scope else {})
 
+    @property
+    def _request_form(self) -> dict[str, str]:
+        return self._form
+
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         for attempt in range(2):
             async with self._lock:
                 if self._token is None or monotonic() >= self._token.expires_s:
-                    answer = yield httpx.Request("POST", self._token_url, data=self._form)
+                    answer = yield httpx.Request("POST", self._token_url, data=self._request_form)
                     self._token = self._read(answer)
                 token = self._token
             request.headers["authorization"] = f"Bearer {token.value}"
@@ -108,3 +112,19 @@ class OAuthRefreshToken(OAuthClientCredentials):
     def _learn(self, told: Mapping[str, Any]) -> None:
         if isinstance(told.get("refresh_token"), str):
             self._form["refresh_token"] = told["refresh_token"]
+
+
+class OAuthJwtBearer(OAuthClientCredentials):
+    """OAuth 2.0 JWT bearer grant (RFC 7523): a short-lived assertion, signed with a private key, is exchanged for a token.
+
+    `sign` makes a fresh assertion, valid from the given moment (seconds since 1970), each time a token is needed.
+    """
+
+    def __init__(self, token_url: str, sign: Callable[[float], str]) -> None:
+        super().__init__(token_url, "", "")
+        self._sign = sign
+
+    @property
+    def _request_form(self) -> dict[str, str]:
+        grant = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+        return {"grant_type": grant, "assertion": self._sign(now().timestamp())}
