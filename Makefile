@@ -30,8 +30,9 @@ format: $(VENV)/.development ## Lay out the code as `lint` wants it
 	$(VENV)/bin/ruff check --fix --quiet .
 	$(VENV)/bin/ruff format .
 
-docs: $(VENV)/.development ## Make the reference page of the command line anew
+docs: $(VENV)/.development ## Make the pages that come from the code anew
 	$(PYTHON) -m callboard.cli.reference > docs/command-line.md.new && mv docs/command-line.md.new docs/command-line.md
+	$(PYTHON) -m callboard.cli.generated_pages docs
 
 clean: ## Remove everything that was made, the virtual environment too
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
