@@ -10,7 +10,7 @@ made anew and reading goes on behind the last key that was handed out.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -107,10 +107,19 @@ class Postgres(Source[PostgresConfig]):
     async def session(self) -> AsyncIterator[None]:
         async with asyncio_loop() as loop:
             self._loop = loop
+            loop.set_exception_handler(self._note_leftovers)
             try:
                 yield
             finally:
                 self._loop = None
+
+    def _note_leftovers(self, loop: Any, context: dict[str, Any]) -> None:
+        # The driver leaves the future of a connection that was cancelled while it was opened; nobody waits for that any
+        # more. By default it would end the session, and with it all other partitions.
+        if "never retrieved" in str(context.get("message")) and isinstance(context.get("exception"), _DRIVER_ERRORS):
+            self.log.debug("source.leftover", why=str(context.get("exception")))
+            return
+        loop.default_exception_handler(context)
 
     async def ping(self) -> None:
         async with self._connection() as connection:
@@ -280,6 +289,10 @@ class Postgres(Source[PostgresConfig]):
             result: T = await self._loop.run_aio_coroutine(_awaited(call))
         except _DRIVER_ERRORS as error:
             raise self._translated(error) from error
+        finally:
+            # Cancelled before asyncio's side began, the call was never awaited.
+            if isinstance(call, Coroutine):
+                call.close()
         return result
 
     @asynccontextmanager
