@@ -45,7 +45,7 @@ def configure_logging(settings: Settings, *, level: str | None = None, as_ecs: b
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _with_traceback(chosen <= logging.DEBUG),
             render,
-            lambda _logger, _name, line: hide(line),
+            lambda _logger, _name, line: hide(str(line)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(min([chosen, *levels.values()])),
         logger_factory=_Factory(),
