@@ -3,12 +3,14 @@
 from .actor import Actor, ActorRef, Context
 from .budget import Budget, BudgetClosed, Grant, Holder
 from .events import Event, Events
+from .handle import TaskRef
 from .lifecycle import (
     ActorDied,
     AskCycle,
     AskTimeout,
     Backoff,
     ChildSpec,
+    CleanUpFailed,
     MailboxFull,
     NameTaken,
     NotHandled,
@@ -20,7 +22,7 @@ from .lifecycle import (
 from .messages import Request, handles
 from .seams import blocking, monotonic, new_id, now, random, simulated_seams
 from .stream import Batch, End, Interrupted, Stream, StreamClosed, StreamSender
-from .supervisor import Supervisor, SupervisorRef, TaskRef
+from .supervisor import Supervisor, SupervisorRef
 from .system import System, open_system
 from .task import Task
 from .tree import TreeNode
@@ -36,6 +38,7 @@ __all__ = [
     "Budget",
     "BudgetClosed",
     "ChildSpec",
+    "CleanUpFailed",
     "Context",
     "End",
     "Event",

@@ -13,9 +13,11 @@ import structlog
 import trio
 
 from .events import Events
-from .lifecycle import ActorDied, AskCycle, AskTimeout, NotHandled, StopReason
+from .handle import Handle
+from .lifecycle import ActorDied, AskCycle, AskTimeout, ChildSpec, MailboxFull, NotHandled, StopReason
 from .mailbox import Mailbox, Overflow
 from .messages import Request, handler_table
+from .timers import Timers
 
 A = TypeVar("A", bound="Actor", covariant=True)
 R = TypeVar("R")
@@ -28,6 +30,8 @@ class Actor:
 
     mailbox_capacity: ClassVar[int] = 256
     overflow: ClassVar[Overflow] = "wait"
+    slow_handler_s: ClassVar[float] = 1.0
+    """A message that takes longer emits the event `slow_handler`."""
     handlers: ClassVar[dict[type[Any], str]] = {}
 
     context: Context
@@ -44,19 +48,13 @@ class Actor:
         """Called at every end, however it came. Shielded from cancellation, until the child's `shutdown_s` has passed."""
 
 
-@attrs.define(eq=False)
-class Envelope:
-    """A message on its way, and who waits for its answer."""
+class _Asked:
+    """A request on its way, and who waits for its answer. What is only told travels without an envelope."""
 
-    message: Any
-    reply: _Reply | None = None
-    is_stop: bool = False
+    __slots__ = ("died", "event", "message", "value", "wanted")
 
-
-class _Reply:
-    __slots__ = ("died", "event", "value", "wanted")
-
-    def __init__(self) -> None:
+    def __init__(self, message: Any) -> None:
+        self.message = message
         self.event = trio.Event()
         self.value: Any = None
         self.died: ActorDied | None = None
@@ -74,42 +72,53 @@ class Context:
     ref: ActorRef[Any] | None = None
     supervisor: Any = None
     """Reference to the supervisor above, to start siblings at."""
+    timers: Timers = attrs.field(factory=lambda: Timers(frozenset()))
+    """Messages to oneself, later. They end with this life of the actor."""
+
+    async def spawn(self, spec: ChildSpec) -> Any:
+        """Start a sibling: a child of the same supervisor. Raises `StartFailed` and `NameTaken`."""
+        return await self.supervisor.start_child(spec)
+
+    def finish(self) -> None:
+        """End this actor normally, after the current message: a `permanent` one is started again, others are not."""
+        if self.ref is not None:
+            self.ref._mailbox.put_control(_FINISH)
 
 
-_STOP = Envelope(None, is_stop=True)
+_STOP: Final = object()
+_FINISH: Final = object()
 
 
-class ActorRef(Generic[A]):
+class ActorRef(Handle, Generic[A]):
     """The address of an actor. It stays good over restarts; messages sent while the actor is being restarted wait."""
 
     def __init__(self, path: str, actor_class: type[Actor], events: Events) -> None:
-        self.path = path
+        super().__init__(path)
         self._class = actor_class
+        self._handlers = actor_class.handlers
         self._events = events
-        self._mailbox: Mailbox[Envelope] = Mailbox(actor_class.mailbox_capacity, actor_class.overflow)
-        self._ended = trio.Event()
-        self._scope: trio.CancelScope | None = None
+        self._mailbox: Mailbox[Any] = Mailbox(actor_class.mailbox_capacity, actor_class.overflow)
         self._waiting_on: ActorRef[Any] | None = None
-        self.reason: StopReason | None = None
         self.processed = 0
-
-    def __repr__(self) -> str:
-        return f"<ActorRef {self.path}>"
+        self.busy_s = 0.0
 
     async def tell(self, message: Any) -> None:
         """Put a message into the mailbox; wait while it is full. A message to an ended actor becomes a dead letter.
 
-        Cancelled while waiting: the message was not sent. Raises `NotHandled` if the actor takes no such message.
+        Cancelled: the message was not sent. Raises `NotHandled` if the actor takes no such message.
         """
-        envelope = self._envelope(message)
-        while not self._mailbox.is_closed and self._mailbox.is_full and self._mailbox.overflow == "wait":
-            await self._mailbox.wait_for_room()
-        self._put(envelope)
-        await trio.lowlevel.checkpoint()
+        self._assert_handled(message)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        waited = await self._wait_for_room()
+        self._put(message)
+        if not waited:
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
     def tell_nowait(self, message: Any) -> None:
         """Put a message into the mailbox now. Raises `MailboxFull`, and `NotHandled` as `tell` does."""
-        self._put(self._envelope(message))
+        if type(message) not in self._handlers:
+            self._assert_handled(message)
+        self._put(message)
 
     async def ask(self, request: Request[R], *, timeout_s: float) -> R:
         """Send a request and wait for its answer.
@@ -117,77 +126,66 @@ class ActorRef(Generic[A]):
         Raises `ActorDied` if the actor ends first, `AskTimeout` when the time is up (a request that still waits is then
         skipped), and `AskCycle` if the asked actor is waiting for the asker. Cancelled: as after a time-out.
         """
+        self._assert_handled(request)
         asker = _current_actor.get(trio.lowlevel.current_task())
         if asker is not None:
             self._refuse_cycle(asker)
-        reply = _Reply()
-        envelope = self._envelope(request)
-        envelope.reply = reply
-        if asker is not None:
             asker._waiting_on = self
+        asked = _Asked(request)
         try:
             with trio.move_on_after(timeout_s):
-                while not self._mailbox.is_closed and self._mailbox.is_full and self._mailbox.overflow == "wait":
-                    await self._mailbox.wait_for_room()
-                self._put(envelope)
-                await reply.event.wait()
+                await self._wait_for_room()
+                self._put(asked)
+                await asked.event.wait()
         finally:
-            reply.wanted = False
+            asked.wanted = False
             if asker is not None:
                 asker._waiting_on = None
-        if not reply.event.is_set():
+        if not asked.event.is_set():
             raise AskTimeout(f"{self.path} did not answer {type(request).__name__} within {timeout_s:g} s.")
-        if reply.died is not None:
-            raise ActorDied(str(reply.died)) from reply.died.__cause__
-        answer: R = reply.value
+        if asked.died is not None:
+            raise ActorDied(str(asked.died)) from asked.died.__cause__
+        answer: R = asked.value
         return answer
 
-    async def stop(self) -> None:
-        """End the actor after its current message, and wait until it has ended. It is not started again."""
-        self.stop_nowait()
-        await self._ended.wait()
+    async def _wait_for_room(self) -> bool:
+        """Wait until a message may be put, at once and without another checkpoint; tell whether that took a wait."""
+        mailbox, waited = self._mailbox, False
+        while mailbox.overflow == "wait" and mailbox.is_full and not mailbox.is_closed:
+            await mailbox.wait_for_room()
+            waited = True
+        return waited
 
-    def stop_nowait(self) -> None:
-        """Ask the actor to end after its current message."""
-        if not self._mailbox.is_closed:
-            self._mailbox.put_control(_STOP)
-
-    def cancel(self) -> None:
-        """End the actor in the middle of whatever it does."""
-        self.stop_nowait()
-        if self._scope is not None:
-            self._scope.cancel()
-
-    async def monitor(self) -> StopReason:
-        """Wait for the end of the actor, for good, and return why it came. Returns at once if it has ended."""
-        await self._ended.wait()
-        assert self.reason is not None
-        return self.reason
-
-    def _envelope(self, message: Any) -> Envelope:
-        if type(message) not in self._class.handlers:
+    def _assert_handled(self, message: Any) -> None:
+        if type(message) not in self._handlers:
             raise NotHandled(f"{self._class.__name__} has no handler for {type(message).__name__}.")
-        return Envelope(message)
 
-    def _put(self, envelope: Envelope) -> None:
-        if self._mailbox.is_closed:
+    def _put(self, envelope: Any) -> None:
+        mailbox = self._mailbox
+        if mailbox.is_closed:
             self._dead(envelope)
             return
-        dropped = self._mailbox.put_nowait(envelope)
+        try:
+            dropped = mailbox.put_nowait(envelope)
+        except MailboxFull as full:
+            raise MailboxFull(f"{self.path}: {full}") from None
         if dropped is not None:
-            self._dead(dropped)
+            self._dead(dropped, "it was dropped for newer messages")
 
-    def _dead(self, envelope: Envelope) -> None:
-        if envelope.is_stop:
+    def _dead(self, envelope: Any, why: str | None = None) -> None:
+        if envelope is _STOP or envelope is _FINISH:
             return
-        self._events.emit("dead_letter", self.path, envelope.message)
-        if envelope.reply is not None:
-            self._fail(envelope.reply, self.reason)
+        if not isinstance(envelope, _Asked):
+            self._events.emit("dead_letter", self.path, envelope)
+        elif envelope.wanted:
+            self._events.emit("dead_letter", self.path, envelope.message)
+            self._fail(envelope, self.reason, why)
 
-    def _fail(self, reply: _Reply, reason: StopReason | None) -> None:
-        reply.died = ActorDied(f"{self.path} ended before it answered ({reason or 'it was told to'}).")
-        reply.died.__cause__ = None if reason is None else reason.error
-        reply.event.set()
+    def _fail(self, asked: _Asked, reason: StopReason | None, why: str | None = None) -> None:
+        ended = f"it ended ({'it was cancelled' if reason is None else reason})"
+        asked.died = ActorDied(f"{self.path} did not answer: {why or ended}.")
+        asked.died.__cause__ = None if reason is None else reason.error
+        asked.event.set()
 
     def _refuse_cycle(self, asker: ActorRef[Any]) -> None:
         one: ActorRef[Any] | None = self
@@ -195,6 +193,10 @@ class ActorRef(Generic[A]):
             if one is asker:
                 raise AskCycle(f"{asker.path} asks {self.path}, which waits for {asker.path}.")
             one = one._waiting_on
+
+    def _halt(self, deadline_s: float = float("inf")) -> None:
+        if not self._mailbox.is_closed:
+            self._mailbox.put_control(_STOP)
 
     def _close(self, reason: StopReason) -> None:
         self.reason = reason
@@ -222,39 +224,63 @@ class _Current:
 _current_actor = _Current()
 
 
-async def run_actor(actor: Actor, ref: ActorRef[Any], task_status: trio.TaskStatus[None]) -> None:
-    """Run one life of an actor: start, messages, end. Raises what ended it, if that was an error."""
+async def run_actor(actor: Actor, ref: ActorRef[Any], task_status: trio.TaskStatus[None]) -> bool:
+    """Run one life of an actor: start, messages, end. Raises what ended it, if that was an error.
+
+    Returns whether it was told to stop; False if it has finished of its own accord.
+    """
     task = trio.lowlevel.current_task()
     _current_actor.enter(task, ref)
+    mailbox, timers = ref._mailbox, actor.context.timers
+    # A wish to stop belongs to the life it was said to.
+    mailbox.control.clear()
     try:
         await actor.started()
         task_status.started()
         table = {message_class: getattr(actor, name) for message_class, name in actor.handlers.items()}
         while True:
+            if timers._heap:
+                with trio.move_on_at(timers.next_s()):
+                    await mailbox.wait()
+            else:
+                await mailbox.wait()
+            began_s = trio.current_time()
+            while timers._heap and not mailbox.control and (due := timers.take_due(began_s)) is not None:
+                began_s = await _handle(table, due, actor, ref, began_s)
             # Several messages per wake-up, taken one by one: what a crash leaves in the mailbox is handled by the next life.
-            await ref._mailbox.wait()
             for _ in range(MESSAGES_PER_WAKE_UP):
-                envelope = ref._mailbox.take()
-                if envelope is None:
+                message = mailbox.take()
+                if message is None:
                     break
-                if envelope.is_stop:
-                    return
-                await _handle(table, envelope, ref)
+                if message is _STOP or message is _FINISH:
+                    return message is _STOP
+                began_s = await _handle(table, message, actor, ref, began_s)
     finally:
         _current_actor.leave(task)
 
 
-async def _handle(table: dict[type[Any], Any], envelope: Envelope, ref: ActorRef[Any]) -> None:
-    reply = envelope.reply
-    if reply is not None and not reply.wanted:
+async def _handle(table: dict[type[Any], Any], message: Any, actor: Actor, ref: ActorRef[Any], began_s: float) -> float:
+    """Handle one message, and return when that was done: the beginning of the next."""
+    if type(message) is _Asked:
+        await _answer(table, message, ref)
+    else:
+        await table[type(message)](message)
+    ref.processed += 1
+    now_s = trio.current_time()
+    took_s = now_s - began_s
+    ref.busy_s += took_s
+    if took_s > actor.slow_handler_s:
+        told = message.message if type(message) is _Asked else message
+        ref._events.emit("slow_handler", ref.path, (type(told).__name__, took_s))
+    return now_s
+
+
+async def _answer(table: dict[type[Any], Any], asked: _Asked, ref: ActorRef[Any]) -> None:
+    if not asked.wanted:
         return
     try:
-        value = await table[type(envelope.message)](envelope.message)
+        asked.value = await table[type(asked.message)](asked.message)
     except BaseException as error:
-        if reply is not None and not reply.event.is_set():
-            ref._fail(reply, StopReason("error", error) if isinstance(error, Exception) else None)
+        ref._fail(asked, StopReason("error", error) if isinstance(error, Exception) else None)
         raise
-    ref.processed += 1
-    if reply is not None:
-        reply.value = value
-        reply.event.set()
+    asked.event.set()

@@ -54,9 +54,9 @@ class Grant:
 @attrs.define(eq=False)
 class _Waiter:
     holder: Holder
-    charge_bytes: int
+    size_bytes: int
     task: trio.lowlevel.Task
-    granted: bool = False
+    granted_bytes: int | None = None
 
 
 class Budget:
@@ -93,6 +93,7 @@ class Budget:
                 f"{self.size_bytes - self._reserved_bytes} left to reserve"
             )
         self._reserved_bytes += reserve_bytes
+        self._wake()
         return Holder(self, name, reserve_bytes)
 
     @property
@@ -100,7 +101,11 @@ class Budget:
         return self.size_bytes - self._reserved_bytes
 
     def _fits(self, holder: Holder, charge_bytes: int) -> bool:
-        return self._shared_used_bytes + self._shared_part(holder, charge_bytes) <= self._shared_bytes
+        # A reserve that was given while others held its bytes comes true when they release them; until then nobody exceeds.
+        if self._held_bytes + charge_bytes > self.size_bytes:
+            return False
+        part = self._shared_part(holder, charge_bytes)
+        return part == 0 or self._shared_used_bytes + part <= self._shared_bytes
 
     def _shared_part(self, holder: Holder, charge_bytes: int) -> int:
         over_before = max(0, holder.held_bytes - holder.reserve_bytes)
@@ -116,13 +121,15 @@ class Budget:
         """Grant in order. Behind a waiter for shared bytes, only those pass who need none of them."""
         shared_is_awaited = False
         for waiter in list(self._waiters):
-            needs_shared = self._shared_part(waiter.holder, waiter.charge_bytes) > 0
-            if needs_shared and (shared_is_awaited or not self._fits(waiter.holder, waiter.charge_bytes)):
-                shared_is_awaited = True
+            # Reckoned anew each time: what a holder could get at most changes when others reserve.
+            charge_bytes = waiter.holder._chargeable(waiter.size_bytes)
+            needs_shared = self._shared_part(waiter.holder, charge_bytes) > 0
+            if (needs_shared and shared_is_awaited) or not self._fits(waiter.holder, charge_bytes):
+                shared_is_awaited = shared_is_awaited or needs_shared
                 continue
             self._waiters.remove(waiter)
-            self._charge(waiter.holder, waiter.charge_bytes)
-            waiter.granted = True
+            self._charge(waiter.holder, charge_bytes)
+            waiter.granted_bytes = charge_bytes
             trio.lowlevel.reschedule(waiter.task)
 
 
@@ -148,7 +155,7 @@ class Holder:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return grant
         budget = self._budget
-        waiter = _Waiter(self, self._chargeable(size_bytes), trio.lowlevel.current_task())
+        waiter = _Waiter(self, size_bytes, trio.lowlevel.current_task())
         budget._waiters.append(waiter)
 
         def abort(_: object) -> trio.lowlevel.Abort:
@@ -157,9 +164,9 @@ class Holder:
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
-        if not waiter.granted:
+        if waiter.granted_bytes is None:
             raise BudgetClosed(f"{self.name} was closed while waiting for {size_bytes} bytes")
-        return Grant(self, size_bytes, waiter.charge_bytes)
+        return Grant(self, size_bytes, waiter.granted_bytes)
 
     def take_nowait(self, size_bytes: int) -> Grant | None:
         """Hold the bytes if they are free and nobody waits before us; None otherwise. Raises `BudgetClosed` after `close`."""
@@ -167,7 +174,7 @@ class Holder:
             raise BudgetClosed(f"{self.name} is closed")
         charge_bytes = self._chargeable(size_bytes)
         budget = self._budget
-        if budget._shared_part(self, charge_bytes) > 0 and (budget._waiters or not budget._fits(self, charge_bytes)):
+        if not budget._fits(self, charge_bytes) or (budget._waiters and budget._shared_part(self, charge_bytes) > 0):
             return None
         if any(waiter.holder is self for waiter in budget._waiters):
             return None

@@ -36,8 +36,8 @@ class Backoff:
     """How a failed child is started again: after growing pauses, and not for ever.
 
     The n-th pause in a row is drawn between 0 and `first_s * factor**(n-1)`, at most `cap_s` (full jitter; `jitter=0` takes the
-    upper end). A run of `healthy_s` forgets all earlier failures. After `give_up_after` failures without a healthy run the
-    supervisor fails in its turn.
+    upper end). A run of `healthy_s` forgets all earlier failures. At the failure number `give_up_after` without a healthy run
+    in between, the supervisor gives up and fails in its turn.
     """
 
     first_s: float = 0.1
@@ -101,6 +101,10 @@ class StartFailed(RuntimeProblem):
 
 class NameTaken(RuntimeProblem):
     """There is already a child of this name."""
+
+
+class CleanUpFailed(RuntimeProblem):
+    """A clean-up did not end in its time."""
 
 
 class RestartsExhausted(RuntimeProblem):

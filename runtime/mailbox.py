@@ -43,8 +43,10 @@ class Mailbox(Generic[T]):
                 raise MailboxFull(f"The mailbox holds {self.capacity} messages already.")
             dropped = self.data.popleft()
         self.data.append(message)
-        self.peak = max(self.peak, len(self.data))
-        self._wake_receiver()
+        if len(self.data) > self.peak:
+            self.peak = len(self.data)
+        if self._receiver is not None:
+            self._wake_receiver()
         return dropped
 
     def put_control(self, message: T) -> None:

@@ -134,6 +134,8 @@ class Stream(Generic[T]):
             yield batches
         finally:
             await batches.aclose()
+            if channel.statistics().open_receive_channels == 1:
+                _forget(channel)
             channel.close()
 
     _receivers_opened = False
@@ -157,6 +159,17 @@ class Stream(Generic[T]):
             mark = marks.popleft()
             if mark.is_checkpoint:
                 self.settled_checkpoint = mark.value
+
+
+def _forget(channel: trio.MemoryReceiveChannel[Batch[T]]) -> None:
+    """Give back the bytes of batches that nobody will receive. They stay unsettled, so that no checkpoint passes them."""
+    try:
+        while True:
+            grant = channel.receive_nowait()._grant
+            if grant is not None:
+                grant.release()
+    except (trio.WouldBlock, trio.EndOfChannel):
+        return
 
 
 class StreamSender(Generic[T]):

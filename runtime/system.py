@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from .events import Events
-from .lifecycle import ChildSpec
+from .lifecycle import SHUTDOWN, ChildSpec, StopReason
 from .supervisor import FOREVER, Supervisor, SupervisorRef
 from .tree import TreeNode
 
@@ -20,7 +20,8 @@ class System:
     def __init__(self, name: str, root: Supervisor) -> None:
         self.name = name
         self.events = Events()
-        self.root = SupervisorRef(name, root, self.events, self)
+        self.root = SupervisorRef(name, self.events, self)
+        self.root._begin(root)
         self._started_s = trio.current_time()
 
     async def spawn(self, spec: ChildSpec) -> Any:
@@ -48,6 +49,10 @@ class System:
         """Stop everything in reverse order; whoever is not done in time is cancelled."""
         await self.root.stop(trio.current_time() + timeout_s)
 
+    async def kill(self) -> None:
+        """Cancel everything now, also in the middle of a stop; clean-ups still get their time."""
+        await self.stop(0.0)
+
 
 @asynccontextmanager
 async def open_system(
@@ -56,31 +61,47 @@ async def open_system(
     """Run a system of actors while the block runs; at its end all are stopped, within `shutdown_s`.
 
     Raises `StartFailed` if a child of `root` cannot be started. If a child cannot be kept alive, the block is cancelled and
-    `RestartsExhausted` is raised from here. Cancelled: everything is cancelled and cleaned up.
+    `RestartsExhausted` is raised from here. What the block raises is raised as it is. Cancelled: all is stopped in order,
+    within `shutdown_s`.
     """
     system = System(name, root or Supervisor())
-    failure: BaseException | None = None
-    async with trio.open_nursery() as nursery:
-
-        async def run(task_status: trio.TaskStatus[None]) -> None:
-            nonlocal failure
+    failures: list[Exception] = []
+    with trio.CancelScope() as block:
+        async with trio.open_nursery() as nursery:
+            is_up = trio.Event()
+            nursery.start_soon(_run_root, system, is_up, block, failures)
             try:
-                await system.root.run(task_status)
-            except Exception as error:
-                if not is_running:
-                    raise
-                failure = error
-                nursery.cancel_scope.cancel()
+                # A stop in order needs time after a cancellation, so the root is never cancelled but through its own deadline.
+                await is_up.wait()
+                if not failures:
+                    yield system
+            except Exception as error:  # noqa: BLE001 - raised again below, not wrapped into a group by the nursery
+                failures.append(error)
+            finally:
+                system.root._halt(trio.current_time() + shutdown_s)
+    if failures:
+        raise failures[-1]
 
-        is_running = False
-        await nursery.start(run)
-        is_running = True
-        try:
-            yield system
-        finally:
-            if system.root.reason is None:
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + shutdown_s):
-                    await system.stop(shutdown_s)
-            nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+
+async def _run_root(system: System, is_up: trio.Event, block: trio.CancelScope, failures: list[Exception]) -> None:
+    root = system.root
+    reason = SHUTDOWN
+    try:
+        with trio.CancelScope(shield=True):
+            await root.run(_Up(is_up))
+    except Exception as error:  # noqa: BLE001 - the system ends here; its failure is raised by `open_system`
+        failures.append(error)
+        reason = StopReason("error", error)
+    finally:
+        root._close(reason)
+        if not is_up.is_set() or reason.kind == "error":
+            block.cancel()
+        is_up.set()
+
+
+class _Up:
+    def __init__(self, is_up: trio.Event) -> None:
+        self._is_up = is_up
+
+    def started(self, value: None = None) -> None:
+        self._is_up.set()

@@ -17,11 +17,15 @@ class TreeNode:
     state: str
     since_s: float
     """Seconds in this state."""
+    age_s: float = 0.0
+    """Seconds since its first start."""
     restarts: int = 0
     waiting: int = 0
     """Messages in its mailbox."""
     waiting_peak: int = 0
     processed: int = 0
+    busy_s: float = 0.0
+    """Seconds spent in handlers, waiting inside them included."""
     last_error: str | None = None
     children: tuple[TreeNode, ...] = ()
 

@@ -1,0 +1,185 @@
+"""One child of a supervisor: what is known of it, and one life of it from start to clean-up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import structlog
+import trio
+
+from .actor import Actor, ActorRef, Context, run_actor
+from .events import Events
+from .lifecycle import NORMAL, SHUTDOWN, ChildSpec, CleanUpFailed, StartFailed, StopReason
+from .task import Task
+from .timers import Timers
+from .tree import TreeNode
+
+
+@attrs.define(eq=False)
+class Regroup:
+    """A child is down, or is to come down, and waits to be let up again together with others."""
+
+    is_down: trio.Event = attrs.field(factory=trio.Event)
+    may_start: trio.Event = attrs.field(factory=trio.Event)
+    is_settled: trio.Event = attrs.field(factory=trio.Event)
+    """Its start has succeeded, or has failed."""
+
+
+@attrs.define(eq=False)
+class Child:
+    """One slot: the child that lives in it now, and what has happened to it."""
+
+    spec: ChildSpec
+    ref: Any
+    kind: str
+    context: Context
+    events: Events
+    first: Any
+    """The child that was made to find out what it is; its first life uses it."""
+    is_dynamic: bool = False
+    began_s: float = attrs.field(factory=trio.current_time)
+    state: str = "starting"
+    since_s: float = attrs.field(factory=trio.current_time)
+    restarts: int = 0
+    failures: int = 0
+    last_error: str | None = None
+    scope: trio.CancelScope | None = None
+    is_stopping: bool = False
+    has_ended: trio.Event = attrs.field(factory=trio.Event)
+    regroup: Regroup | None = None
+
+    def become(self, state: str) -> None:
+        self.state, self.since_s = state, trio.current_time()
+
+    def cancel(self) -> None:
+        """End the present life, if there is one, wherever it is."""
+        if self.scope is not None:
+            self.scope.cancel()
+
+    @property
+    def is_to_end(self) -> bool:
+        """It will not be started again, whatever its spec says."""
+        return self.is_stopping or self.ref._end_is_wanted
+
+    async def pause_until(self, at_s: float, event: trio.Event | None = None) -> None:
+        """Wait between two lives, until a time or an event. A wish that the child should end cuts it short."""
+        self.become("waiting to restart")
+        if self.is_to_end:
+            return
+        with trio.CancelScope(deadline=at_s) as pause:
+            self.ref._pause = pause
+            await (trio.Event() if event is None else event).wait()
+        self.ref._pause = None
+
+    async def live(self, status: trio.TaskStatus[None] | None) -> StopReason:
+        """Run from start to end. Raises only `StartFailed` if the very first start fails, or on cancellation from above."""
+        started = _Started(self, status)
+        made: Any = None
+        was_told = False
+        try:
+            with trio.CancelScope() as self.scope:
+                self.ref._scope = self.scope
+                if self.is_to_end:
+                    self.scope.cancel()
+                made = self.spec.start() if self.first is None else self.first
+                self.first = None
+                was_told = await self._run(made, started)
+            was_told = was_told or self.scope.cancelled_caught
+            reason = SHUTDOWN if was_told or self.is_to_end else NORMAL
+        except Exception as error:  # noqa: BLE001 - a life ends here; its error is the reason
+            reason = StopReason("error", error)
+        except BaseException:
+            await self._clean_up(made, SHUTDOWN)
+            self.events.emit("stopped", self.ref.path, SHUTDOWN)
+            raise
+        finally:
+            self.scope = self.ref._scope = None
+        if reason.kind == "error":
+            self.last_error = str(reason)
+            self.events.emit("crashed", self.ref.path, reason)
+        await self._clean_up(made, reason)
+        self.events.emit("stopped", self.ref.path, reason)
+        if status is not None and not started.is_started:
+            self.is_stopping = True
+            why = f"{self.ref.path} could not be started: {reason if reason.error else 'it was stopped before'}"
+            raise StartFailed(why) from reason.error
+        return reason
+
+    async def _run(self, made: Any, started: _Started) -> bool:
+        if isinstance(made, Actor):
+            timers = Timers(frozenset(type(made).handlers))
+            made.context = attrs.evolve(self.context, ref=self.ref, timers=timers)
+            return await run_actor(made, self.ref, started)
+        if isinstance(made, Task):
+            started.started()
+            await made.run(self.context)
+            return False
+        self.ref._begin(made)
+        await self.ref.run(started)
+        return False
+
+    async def _clean_up(self, made: Any, reason: StopReason) -> None:
+        if not isinstance(made, Actor):
+            return
+        self.become("stopping")
+        problem: Exception | None = None
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + self.spec.shutdown_s) as scope:
+            try:
+                await made.stopping(reason)
+            except Exception as error:  # noqa: BLE001 - an actor ends here; what its clean-up raised is recorded
+                problem = error
+        if scope.cancelled_caught:
+            problem = CleanUpFailed(f"stopping took longer than {self.spec.shutdown_s:g} s and was cancelled")
+        if problem is not None:
+            self.last_error = f"while stopping: {type(problem).__name__}: {problem}"
+            self.events.emit("crashed", self.ref.path, StopReason("error", problem))
+
+    def node(self) -> TreeNode:
+        """What there is to see of it now."""
+        actor = self.ref if isinstance(self.ref, ActorRef) else None
+        children = self.ref.tree() if hasattr(self.ref, "tree") else ()
+        now_s = trio.current_time()
+        return TreeNode(
+            name=self.spec.name,
+            kind=self.kind,
+            state=self.state,
+            since_s=now_s - self.since_s,
+            age_s=now_s - self.began_s,
+            restarts=self.restarts,
+            waiting=len(actor._mailbox.data) if actor else 0,
+            waiting_peak=actor._mailbox.peak if actor else 0,
+            processed=actor.processed if actor else 0,
+            busy_s=actor.busy_s if actor else 0.0,
+            last_error=self.last_error,
+            children=children,
+        )
+
+
+class _Started:
+    """Tells whoever waits for it that a child has started."""
+
+    def __init__(self, child: Child, status: trio.TaskStatus[None] | None) -> None:
+        self._child, self._status = child, status
+        self.is_started = False
+
+    def started(self, value: None = None) -> None:
+        child = self._child
+        self.is_started = True
+        child.become("running")
+        child.events.emit("started", child.ref.path)
+        if child.regroup is not None and child.regroup.may_start.is_set():
+            child.regroup.is_settled.set()
+            child.regroup = None
+        if self._status is not None:
+            self._status.started(value)
+
+
+def context_for(path: str, name: str, system: Any, supervisor: Any) -> Context:
+    """What a child is told; an actor's ref and timers are added for each of its lives."""
+    return Context(name, path, structlog.get_logger().bind(actor=path), system, None, supervisor)
+
+
+def wants_restart(spec: ChildSpec, reason: StopReason) -> bool:
+    """Whether a child that ended so is started again by the rules of its spec."""
+    return spec.restart == "permanent" or (spec.restart == "transient" and reason.kind == "error")
