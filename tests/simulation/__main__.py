@@ -16,7 +16,9 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1000, help="how many seeds to run")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--seed", type=int, help="replay this one and print its journal")
-    parser.add_argument("--resume", type=Path, help="a file that remembers the next seed, so that a stopped campaign goes on")
+    parser.add_argument(
+        "--resume", type=Path, help="a file that remembers the next seed, so that a stopped campaign goes on"
+    )
     given = parser.parse_args()
     if given.seed is not None:
         outcome = run_seed(given.seed)

@@ -26,6 +26,8 @@ CONNECTOR = "c1"
 FILE_SIZE_MAX = 20_000
 ENDS_WITHIN_S = 30.0
 """So soon after its cancellation a run must have returned, whatever its last writes meet."""
+CANCELED_WITHIN_S = 3.0
+"""So soon after somebody asked for it, a job must have ended at a server that answers."""
 RUN_S_MAX = 4000.0
 ATTEMPTS_MAX = 6
 OWN_ERRORS = (
@@ -207,7 +209,7 @@ class World:
                 failures.append(Failure("item", "a document", "no right", document_id=rng.choice(ids)))
             if self.chance("container fails", rates):
                 failures.append(Failure("container", "a folder", "no right"))
-            delay_s = rng.random() * 0.3
+            delay_s = rng.random()
             if self.chance("slow source", rates):
                 delay_s = rng.random() * 8
             parts[part] = PartScript(
@@ -434,8 +436,12 @@ class World:
                 f"{name} counts {report.indexed} indexed and {report.deleted} deleted; the server carried out "
                 f"{indexed} and {deleted}"
             )
-        if end.is_request and end.at_s is not None and trio.current_time() - end.at_s > ENDS_WITHIN_S + 30:
+        patience_s = ENDS_WITHIN_S + 30 if self.rates.server else CANCELED_WITHIN_S
+        if end.is_request and end.at_s is not None and trio.current_time() - end.at_s > patience_s:
             self.complain(f"{name} worked on {trio.current_time() - end.at_s:.0f} s after the job was to be canceled")
+        for one in report.held_back_examples:
+            if self.had_throughout(one, report.job_id):
+                self.complain(f"{name} would delete {one}, although the source had it since the job began")
         if stored["status"] == report.status == "completed":
             told = (stored["indexed_document_count"], stored["deleted_document_count"])
             if told != (report.indexed, report.deleted):
@@ -498,7 +504,9 @@ class World:
             confirmed = await confirm_deletions(self.calm, job.id)
             self.seen["deletions confirmed"] += 1
             if confirmed.deleted != report.held_back_deletions:
-                self.complain(f"{confirmed.deleted} of {report.held_back_deletions} confirmed deletions were carried out")
+                self.complain(
+                    f"{confirmed.deleted} of {report.held_back_deletions} confirmed deletions were carried out"
+                )
         await self.compare("after the clean sync")
         with suppress(NotFound):
             await self._no_leftovers(job.id)
@@ -517,7 +525,11 @@ class World:
         missing, strange = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
         different = [one for one in sorted(wanted.keys() & found.keys()) if wanted[one] != found[one]]
         if missing or strange or different:
-            first = f"; {different[0]}: {_short(wanted[different[0]])} != {_short(found[different[0]])}" if different else ""
+            first = (
+                f"; {different[0]}: {_short(wanted[different[0]])} != {_short(found[different[0]])}"
+                if different
+                else ""
+            )
             self.complain(
                 f"{when}: missing {missing[:5]}, should be gone {strange[:5]}, different {different[:5]}{first}"
             )
