@@ -29,6 +29,7 @@ _SOURCES: Mapping[str, SourceInfo] = {
         SourceInfo("azure_blob_storage", "Azure Blob Storage", "azure_blob_storage:AzureBlobStorage"),
         SourceInfo("dir", "System Directory", "dir:Directory"),
         SourceInfo("google_cloud_storage", "Google Cloud Storage", "google_cloud_storage:GoogleCloudStorage"),
+        SourceInfo("redis", "Redis", "redis:Redis"),
         SourceInfo("s3", "Amazon S3", "s3:S3"),
         SourceInfo("mysql", "MySQL", "mysql:MySQL"),
         SourceInfo("postgresql", "PostgreSQL", "postgresql:Postgres"),

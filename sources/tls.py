@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+import tempfile
 
 from .errors import ConfigurationError
 
@@ -30,4 +31,24 @@ def verifying_context(ca: str = "") -> ssl.SSLContext:
                 "The text in the certificate setting is no PEM certificate. "
                 "Paste it whole, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----."
             ) from error
+    return context
+
+
+def client_context(ca: str = "", *, certificate: str = "", key: str = "") -> ssl.SSLContext:
+    """Make a verifying context that also presents a client certificate, if one is given. Blocking for a moment.
+
+    Raises `ConfigurationError` if a text is no certificate or key, or the two do not belong together.
+    """
+    context = verifying_context(ca)
+    if certificate.strip():
+        # The library reads only files: one that only we can read, gone as soon as it has been read.
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+            file.write(pem(certificate) + pem(key))
+            file.flush()
+            try:
+                context.load_cert_chain(file.name)
+            except (ssl.SSLError, OSError) as error:
+                raise ConfigurationError(
+                    "The client certificate and key cannot be used together. Paste both whole, with their BEGIN and END lines."
+                ) from error
     return context
