@@ -66,10 +66,22 @@ class JobState:
         await self._store.content.ensure_index(STATE_INDEX, settings=SETTINGS, mappings=MAPPINGS)
 
     async def save(self, partition: PartitionProgress, *, is_closed: bool) -> None:
-        """Persist the settled checkpoint of a partition, with what was listed before it."""
+        """Persist the settled checkpoint of a partition, with what was listed before it.
+
+        Failed or cancelled: nothing counts as persisted, and the next call writes all of it again.
+        """
+        seen = partition.take_seen()
+        try:
+            await self._save(partition, seen, is_closed=is_closed)
+        except BaseException:
+            # A closed partition without the ids that were listed in it would look as if it had become empty.
+            partition.unpersisted_seen = seen + partition.unpersisted_seen
+            partition.has_new_checkpoint = True
+            raise
+
+    async def _save(self, partition: PartitionProgress, seen: array[int], *, is_closed: bool) -> None:
         checkpoint, counts = partition.settled_checkpoint, attrs.asdict(partition.settled_counts)
         partition.has_new_checkpoint = False
-        seen = partition.take_seen()
         version = new_id()
         text = orjson.dumps(plain(checkpoint)).decode()
         pieces = [text[at : at + PIECE_LENGTH] for at in range(0, len(text), PIECE_LENGTH)]
@@ -88,19 +100,20 @@ class JobState:
             ]
         if documents:
             await self._write(documents)
-        self._seen[key] = self._seen.get(key, 0) + len(seen)
+        seen_count = self._seen.get(key, 0) + len(seen)
         head = {
             "kind": "partition",
             **common,
             "key": partition.key,
             "closed": is_closed,
             "counts": counts,
-            "seen": self._seen[key],
+            "seen": seen_count,
             "pieces": len(pieces) if len(pieces) > 1 else 0,
             "checkpoint": text if len(pieces) == 1 else None,
             "at": now().isoformat(),
         }
         await self._write([(key, head)])
+        self._seen[key] = seen_count
         old = self._versions.get(key)
         self._versions[key] = version
         if old is not None and len(pieces) > 1:
