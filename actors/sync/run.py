@@ -631,8 +631,7 @@ class SyncRun:
             await self._ledger.completed(plan.setup.hex())
         if plan.kind == "full" and plan.job_id:
             await self.letters.forget_resolved()
-        if self._state is not None:
-            await self._state.forget()
+        await self._forget_state()
         try:
             self._total = await store.content.count(content_index(plan.index), refresh=True)
         except NotFound:
@@ -655,11 +654,19 @@ class SyncRun:
             await trio.sleep(self._settings.checkpoint_every_s)
             await self._save_settled()
 
-    async def _save_settled(self) -> None:
-        state = self._state
-        if state is None:
-            return
+    async def _forget_state(self) -> None:
         async with self._saving:
+            # Nothing may be saved from here on: a partition noted as read to its end, without the ids that were listed in it,
+            # would make whoever goes on delete what it holds.
+            state, self._state = self._state, None
+            if state is not None:
+                await state.forget()
+
+    async def _save_settled(self) -> None:
+        async with self._saving:
+            state = self._state
+            if state is None:
+                return
             for partition in list(self._partitions.values()):
                 closed = partition.is_clean and partition.is_settled
                 if partition.has_new_checkpoint or (closed and not partition.is_stored_closed):
