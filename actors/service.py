@@ -14,6 +14,7 @@ async with open_service(settings) as service:
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -137,12 +138,13 @@ async def open_service(
 ) -> AsyncIterator[Service]:
     """Run a service while the block runs. `settings` may be the path or the content of a `config.yml`.
 
-    `embedded` is a node inside this process, instead of an Elasticsearch; `sources` are own source classes by service type;
+    `embedded` is a node inside this process, instead of an Elasticsearch; `sources` are own source classes by service type; `environment` fills variables
+    in the settings (this process's own if None);
     `on_event` is called with each `ServiceEvent` and must not block. Raises `ConfigurationProblem`, `PreflightFailed`,
     `StoreError` and `ExtractionUnavailable` before the block, and `TooManyProblems` out of it. Left or cancelled: running jobs are
     suspended, and go on from their checkpoints when a service claims them again.
     """
-    ready = await _settings(settings, environment or {})
+    ready = await _settings(settings, os.environ if environment is None else environment)
     elasticsearch = ready.elasticsearch
     worker = str(await blocking(own_name))
     async with AsyncExitStack() as stack:

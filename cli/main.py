@@ -59,7 +59,7 @@ SECTIONS = (
         "Servers",
         {
             "service": Entry("service:service", "Run the service: look after connectors, run their jobs."),
-            "config": Entry("config:config", "Check or show the service's configuration."),
+            "config": Entry("config:config", "Look at the configuration of a service without running it."),
             "login": Entry("login:login", "Check credentials and remember them."),
             "extraction": Entry("extraction:extraction", "Fetch what text extraction may use on this machine."),
             "extraction-service": Entry("extraction_service:extraction_service", "Serve text extraction over HTTP."),

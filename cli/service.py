@@ -85,8 +85,9 @@ def service(
     uvloop: bool,
     embedded: Path | None,
 ) -> int:
-    """Run the service: look after connectors, make the jobs of their schedules, and run all jobs that wait.
+    """Run the service: look after connectors, run their jobs.
 
+    It makes the jobs of their schedules and runs all jobs that wait, and can be left alone.
     SIGTERM or Ctrl-C suspends running jobs and ends; a second one ends at once. SIGHUP reads the configuration again and
     takes over what may change.
     """

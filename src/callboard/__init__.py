@@ -8,8 +8,11 @@ from typing import Any
 __version__ = "0.1.0"
 
 _LAZY: dict[str, str] = {
+    "Service": "callboard.actors.service",
+    "ServiceEvent": "callboard.actors.service",
     "SyncReport": "callboard.actors.sync",
     "SyncSettings": "callboard.actors.sync",
+    "open_service": "callboard.actors.service",
     "sync": "callboard.actors.sync",
 }
 """Public name -> module that defines it. `import callboard` itself must not import httpx or elasticsearch."""
