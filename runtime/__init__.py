@@ -1,6 +1,9 @@
 """An actor runtime on Trio: supervision, bounded mailboxes, batched streams, and seams for clock, randomness and threads."""
 
+from typing import TYPE_CHECKING, Any
+
 from .actor import Actor, ActorRef, Context
+from .asyncio_host import run_in_asyncio
 from .budget import Budget, BudgetClosed, Grant, Holder
 from .events import Event, Events
 from .handle import TaskRef
@@ -20,12 +23,19 @@ from .lifecycle import (
     StopReason,
 )
 from .messages import Request, handles
+from .processes import WorkerCrashed, WorkerTimeout, worker_process
 from .seams import blocking, monotonic, new_id, now, random, simulated_seams
+from .signals import obey_signals
+from .stalls import watch_for_stalls
 from .stream import Batch, End, Interrupted, Stream, StreamClosed, StreamSender
 from .supervisor import Supervisor, SupervisorRef
 from .system import System, open_system
 from .task import Task
+from .timers import Timer, Timers
 from .tree import TreeNode
+
+if TYPE_CHECKING:
+    from .simulation import run_simulated
 
 __all__ = [
     "Actor",
@@ -62,13 +72,31 @@ __all__ = [
     "System",
     "Task",
     "TaskRef",
+    "Timer",
+    "Timers",
     "TreeNode",
+    "WorkerCrashed",
+    "WorkerTimeout",
     "blocking",
     "handles",
     "monotonic",
     "new_id",
     "now",
+    "obey_signals",
     "open_system",
     "random",
+    "run_in_asyncio",
+    "run_simulated",
     "simulated_seams",
+    "watch_for_stalls",
+    "worker_process",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Brings in the testing half of Trio, which nobody needs in production.
+    if name == "run_simulated":
+        from .simulation import run_simulated
+
+        return run_simulated
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,7 +13,9 @@ from typing import Any, Literal, TypeAlias
 import attrs
 import trio
 
-EventKind: TypeAlias = Literal["started", "stopped", "crashed", "restarted", "escalated", "dead_letter", "slow_handler"]
+EventKind: TypeAlias = Literal[
+    "started", "stopped", "crashed", "restarted", "escalated", "dead_letter", "slow_handler", "stalled"
+]
 
 
 @attrs.frozen(kw_only=True)

@@ -45,6 +45,11 @@ def simulated_seams(seed: int) -> Iterator[Seams]:
         _seams.reset(token)
 
 
+def is_simulated() -> bool:
+    """Whether a simulation is on."""
+    return _seams.get().simulated
+
+
 def now() -> datetime:
     """Return the wall-clock time, aware, in UTC. In a simulation it advances with Trio's clock from a fixed day."""
     if _seams.get().simulated:

@@ -209,7 +209,7 @@ class SupervisorRef(Handle):
                 began_s = trio.current_time()
                 reason = await child.live(status)
                 status = None
-                if child.is_to_end or self._over.is_set():
+                if self._is_last_life(child):
                     return
                 regroup = child.regroup
                 was_brought_down = regroup is not None and not regroup.may_start.is_set()
@@ -221,12 +221,15 @@ class SupervisorRef(Handle):
                 ):
                     return
                 await self._wait_to_restart(child, was_brought_down and reason.kind != "error")
-                if child.is_to_end or self._over.is_set():
+                if self._is_last_life(child):
                     return
                 child.restarts += 1
                 self._events.emit("restarted", child.ref.path, str(reason))
         finally:
             self._end_slot(child, reason)
+
+    def _is_last_life(self, child: Child) -> bool:
+        return child.is_to_end or self._over.is_set()
 
     def _may_fail_once_more(self, child: Child, reason: StopReason, lived_s: float) -> bool:
         backoff = child.spec.backoff
