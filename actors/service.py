@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +125,7 @@ class Service:
         await self._system.root.monitor()
 
 
-@asynccontextmanager
-async def open_service(
+def open_service(
     settings: Settings | Mapping[str, Any] | Path | str,
     *,
     embedded: Any = None,
@@ -135,16 +134,45 @@ async def open_service(
     actions: Collection[Action] = ACTIONS,
     ignore_version: bool = False,
     environment: Mapping[str, str] | None = None,
-) -> AsyncIterator[Service]:
+) -> AbstractAsyncContextManager[Any]:
     """Run a service while the block runs. `settings` may be the path or the content of a `config.yml`.
 
+    On Trio the block gets a `Service`. On asyncio it gets a `HostedService`, and the service runs in a thread of its own.
     `embedded` is a node inside this process, instead of an Elasticsearch; `sources` are own source classes by service type; `environment` fills variables
     in the settings (this process's own if None);
     `on_event` is called with each `ServiceEvent` and must not block. Raises `ConfigurationProblem`, `PreflightFailed`,
     `StoreError` and `ExtractionUnavailable` before the block, and `TooManyProblems` out of it. Left or cancelled: running jobs are
     suspended, and go on from their checkpoints when a service claims them again.
     """
-    ready = await _settings(settings, os.environ if environment is None else environment)
+    arguments: dict[str, Any] = {
+        "settings": settings,
+        "embedded": embedded,
+        "sources": sources,
+        "actions": actions,
+        "ignore_version": ignore_version,
+        "environment": os.environ if environment is None else environment,
+    }
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        from .asyncio_host import host
+
+        return host(_open_on_trio, on_event, **arguments)
+    return _open_on_trio(on_event=on_event, **arguments)
+
+
+@asynccontextmanager
+async def _open_on_trio(
+    *,
+    settings: Settings | Mapping[str, Any] | Path | str,
+    embedded: Any,
+    sources: Mapping[str, type[Source[Any]]] | None,
+    on_event: Callable[[ServiceEvent], None] | None,
+    actions: Collection[Action],
+    ignore_version: bool,
+    environment: Mapping[str, str],
+) -> AsyncIterator[Service]:
+    ready = await _settings(settings, environment)
     elasticsearch = ready.elasticsearch
     worker = str(await blocking(own_name))
     async with AsyncExitStack() as stack:

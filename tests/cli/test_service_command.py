@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -319,3 +320,52 @@ def test_the_configuration_can_be_checked_and_shown(callboard: Any, tmp_path: Pa
     shown = callboard("config", "show", "-c", path)
     assert CANARY not in shown.out
     assert yaml.safe_load(shown.out)["elasticsearch"]["password"] == "********"
+
+
+HOST = """
+import asyncio, sys
+import callboard
+
+async def main():
+    events, ended = [], asyncio.Event()
+
+    def note(event):
+        events.append(event.kind)
+        if event.kind == "job_ended":
+            ended.set()
+
+    async with callboard.open_service("config.yml", on_event=note) as service:
+        print("ready", flush=True)
+        await asyncio.wait_for(ended.wait(), 30)
+        print(service.connectors(), await service.reload(callboard_settings()), await service.stop())
+    print(sorted(set(events)))
+
+def callboard_settings():
+    from pathlib import Path
+    from callboard.actors.configuration import read_file
+    return read_file(Path("config.yml"), {}).settings
+
+asyncio.run(main())
+"""
+
+
+def test_a_program_on_asyncio_can_hold_a_service(stage: Stage) -> None:
+    stage.configure([stage.make("one")])
+    (stage.folder / "host.py").write_text(HOST)
+    process = subprocess.Popen(
+        [sys.executable, "host.py"],
+        cwd=stage.folder,
+        env=stage.callboard.environment(PYTHONPATH=str(stage.folder)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    stage.callboard.started.append(process)
+    assert process.stdout is not None
+    while (line := process.stdout.readline()) != "ready\n":
+        assert line, "it ended"
+    stage.request_job("one")
+    out, err = process.communicate(timeout=40)
+    assert process.returncode == 0, err
+    assert "('one',) () True" in out
+    assert "'connector_connected', 'connector_found', 'job_ended', 'job_started'" in out
