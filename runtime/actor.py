@@ -67,13 +67,18 @@ class Context:
 
     name: str
     path: str
-    log: structlog.stdlib.BoundLogger
     system: Any
     ref: ActorRef[Any] | None = None
     supervisor: Any = None
     """Reference to the supervisor above, to start siblings at."""
     timers: Timers = attrs.field(factory=lambda: Timers(frozenset()))
     """Messages to oneself, later. They end with this life of the actor."""
+
+    @property
+    def log(self) -> structlog.stdlib.BoundLogger:
+        """A log whose lines carry the path."""
+        logger: structlog.stdlib.BoundLogger = structlog.get_logger().bind(actor=self.path)
+        return logger
 
     async def spawn(self, spec: ChildSpec) -> Any:
         """Start a sibling: a child of the same supervisor. Raises `StartFailed` and `NameTaken`."""
@@ -91,6 +96,8 @@ _FINISH: Final = object()
 
 class ActorRef(Handle, Generic[A]):
     """The address of an actor. It stays good over restarts; messages sent while the actor is being restarted wait."""
+
+    __slots__ = ("_class", "_events", "_handlers", "_mailbox", "_waiting_on", "busy_s", "processed")
 
     def __init__(self, path: str, actor_class: type[Actor], events: Events) -> None:
         super().__init__(path)
@@ -118,6 +125,14 @@ class ActorRef(Handle, Generic[A]):
         """Put a message into the mailbox now. Raises `MailboxFull`, and `NotHandled` as `tell` does."""
         if type(message) not in self._handlers:
             self._assert_handled(message)
+        mailbox = self._mailbox
+        data = mailbox.data
+        if len(data) < mailbox.capacity and not mailbox.is_closed:
+            # The common case without a further call: this is what a burst of messages is made of.
+            data.append(message)
+            if mailbox._receiver is not None:
+                mailbox._wake_receiver()
+            return
         self._put(message)
 
     async def ask(self, request: Request[R], *, timeout_s: float) -> R:
@@ -232,6 +247,7 @@ async def run_actor(actor: Actor, ref: ActorRef[Any], task_status: trio.TaskStat
     task = trio.lowlevel.current_task()
     _current_actor.enter(task, ref)
     mailbox, timers = ref._mailbox, actor.context.timers
+    clock, slow_s = trio.lowlevel.current_clock().current_time, actor.slow_handler_s
     # A wish to stop belongs to the life it was said to.
     mailbox.control.clear()
     try:
@@ -244,9 +260,18 @@ async def run_actor(actor: Actor, ref: ActorRef[Any], task_status: trio.TaskStat
                     await mailbox.wait()
             else:
                 await mailbox.wait()
-            began_s = trio.current_time()
+            began_s = clock()
+            waiting = len(mailbox.data)
+            if waiting > mailbox.peak:
+                mailbox.peak = waiting
             while timers._heap and not mailbox.control and (due := timers.take_due(began_s)) is not None:
-                began_s = await _handle(table, due, actor, ref, began_s)
+                await table[type(due)](due)
+                ref.processed += 1
+                now_s = clock()
+                if now_s - began_s > slow_s:
+                    _report_slow(due, ref, now_s - began_s)
+                ref.busy_s += now_s - began_s
+                began_s = now_s
             # Several messages per wake-up, taken one by one: what a crash leaves in the mailbox is handled by the next life.
             for _ in range(MESSAGES_PER_WAKE_UP):
                 message = mailbox.take()
@@ -254,25 +279,23 @@ async def run_actor(actor: Actor, ref: ActorRef[Any], task_status: trio.TaskStat
                     break
                 if message is _STOP or message is _FINISH:
                     return message is _STOP
-                began_s = await _handle(table, message, actor, ref, began_s)
+                if type(message) is _Asked:
+                    await _answer(table, message, ref)
+                else:
+                    await table[type(message)](message)
+                now_s = clock()
+                if now_s - began_s > slow_s:
+                    _report_slow(message, ref, now_s - began_s)
+                ref.processed += 1
+                ref.busy_s += now_s - began_s
+                began_s = now_s
     finally:
         _current_actor.leave(task)
 
 
-async def _handle(table: dict[type[Any], Any], message: Any, actor: Actor, ref: ActorRef[Any], began_s: float) -> float:
-    """Handle one message, and return when that was done: the beginning of the next."""
-    if type(message) is _Asked:
-        await _answer(table, message, ref)
-    else:
-        await table[type(message)](message)
-    ref.processed += 1
-    now_s = trio.current_time()
-    took_s = now_s - began_s
-    ref.busy_s += took_s
-    if took_s > actor.slow_handler_s:
-        told = message.message if type(message) is _Asked else message
-        ref._events.emit("slow_handler", ref.path, (type(told).__name__, took_s))
-    return now_s
+def _report_slow(message: Any, ref: ActorRef[Any], took_s: float) -> None:
+    told = message.message if type(message) is _Asked else message
+    ref._events.emit("slow_handler", ref.path, (type(told).__name__, took_s))
 
 
 async def _answer(table: dict[type[Any], Any], asked: _Asked, ref: ActorRef[Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-import structlog
 import trio
 
 from .actor import Actor, ActorRef, Context, run_actor
@@ -33,7 +32,8 @@ class Child:
     spec: ChildSpec
     ref: Any
     kind: str
-    context: Context
+    system: Any
+    supervisor: Any
     events: Events
     first: Any
     """The child that was made to find out what it is; its first life uses it."""
@@ -46,7 +46,6 @@ class Child:
     last_error: str | None = None
     scope: trio.CancelScope | None = None
     is_stopping: bool = False
-    has_ended: trio.Event = attrs.field(factory=trio.Event)
     regroup: Regroup | None = None
 
     def become(self, state: str) -> None:
@@ -56,6 +55,12 @@ class Child:
         """End the present life, if there is one, wherever it is."""
         if self.scope is not None:
             self.scope.cancel()
+
+    @property
+    def has_ended(self) -> trio.Event:
+        """Set when it has ended for good."""
+        ended: trio.Event = self.ref._ended
+        return ended
 
     @property
     def is_to_end(self) -> bool:
@@ -108,16 +113,18 @@ class Child:
 
     async def _run(self, made: Any, started: _Started) -> bool:
         if isinstance(made, Actor):
-            timers = Timers(frozenset(type(made).handlers))
-            made.context = attrs.evolve(self.context, ref=self.ref, timers=timers)
+            made.context = self._context(self.ref, Timers(type(made).handlers))
             return await run_actor(made, self.ref, started)
         if isinstance(made, Task):
             started.started()
-            await made.run(self.context)
+            await made.run(self._context(None, Timers(())))
             return False
         self.ref._begin(made)
         await self.ref.run(started)
         return False
+
+    def _context(self, ref: Any, timers: Timers) -> Context:
+        return Context(self.spec.name, self.ref.path, self.system, ref, self.supervisor, timers)
 
     async def _clean_up(self, made: Any, reason: StopReason) -> None:
         if not isinstance(made, Actor):
@@ -173,11 +180,6 @@ class _Started:
             child.regroup = None
         if self._status is not None:
             self._status.started(value)
-
-
-def context_for(path: str, name: str, system: Any, supervisor: Any) -> Context:
-    """What a child is told; an actor's ref and timers are added for each of its lives."""
-    return Context(name, path, structlog.get_logger().bind(actor=path), system, None, supervisor)
 
 
 def wants_restart(spec: ChildSpec, reason: StopReason) -> bool:

@@ -10,6 +10,8 @@ from .lifecycle import StopReason
 class Handle:
     """The address of a child. It stays good over restarts; it ends when the child is not started again."""
 
+    __slots__ = ("__weakref__", "_end_is_wanted", "_ended", "_pause", "_scope", "path", "reason")
+
     def __init__(self, path: str) -> None:
         self.path = path
         self.reason: StopReason | None = None
@@ -61,3 +63,5 @@ class Handle:
 
 class TaskRef(Handle):
     """The handle of a `Task`. A task has no mailbox, so that to stop it is to cancel it."""
+
+    __slots__ = ()

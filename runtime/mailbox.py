@@ -19,17 +19,20 @@ Overflow: TypeAlias = Literal["wait", "drop_oldest", "fail"]
 class Mailbox(Generic[T]):
     """Messages waiting for one actor: at most `capacity` of them, and few control messages beside them."""
 
+    __slots__ = ("_receiver", "_senders", "capacity", "control", "data", "is_closed", "overflow", "peak")
+
     def __init__(self, capacity: int, overflow: Overflow) -> None:
         if capacity < 1:
             raise ValueError(f"a mailbox needs room for at least one message, not {capacity}")
         self.capacity = capacity
         self.overflow = overflow
         self.data: deque[T] = deque()
-        self.control: deque[T] = deque()
+        self.control: list[T] = []
         self.peak = 0
+        """The most that waited whenever the receiver looked."""
         self.is_closed = False
         self._receiver: trio.lowlevel.Task | None = None
-        self._senders = trio.lowlevel.ParkingLot()
+        self._senders: trio.lowlevel.ParkingLot | None = None
 
     @property
     def is_full(self) -> bool:
@@ -43,8 +46,6 @@ class Mailbox(Generic[T]):
                 raise MailboxFull(f"The mailbox holds {self.capacity} messages already.")
             dropped = self.data.popleft()
         self.data.append(message)
-        if len(self.data) > self.peak:
-            self.peak = len(self.data)
         if self._receiver is not None:
             self._wake_receiver()
         return dropped
@@ -56,6 +57,8 @@ class Mailbox(Generic[T]):
 
     async def wait_for_room(self) -> None:
         """Wait until there may be room, or the mailbox is closed. Cancelled: nothing was sent."""
+        if self._senders is None:
+            self._senders = trio.lowlevel.ParkingLot()
         await self._senders.park()
 
     async def wait(self) -> None:
@@ -74,11 +77,11 @@ class Mailbox(Generic[T]):
     def take(self) -> T | None:
         """Take the next message, control before data; None if there is none."""
         if self.control:
-            return self.control.popleft()
+            return self.control.pop(0)
         if not self.data:
             return None
         message = self.data.popleft()
-        if self._senders:
+        if self._senders is not None:
             self._senders.unpark()
         return message
 
@@ -88,7 +91,8 @@ class Mailbox(Generic[T]):
         left = [*self.control, *self.data]
         self.control.clear()
         self.data.clear()
-        self._senders.unpark_all()
+        if self._senders is not None:
+            self._senders.unpark_all()
         return left
 
     def _wake_receiver(self) -> None:

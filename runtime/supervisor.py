@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 import trio
 
 from .actor import Actor, ActorRef
-from .child import Child, Regroup, context_for, wants_restart
+from .child import Child, Regroup, wants_restart
 from .events import Events
 from .handle import Handle, TaskRef
 from .lifecycle import (
@@ -94,8 +94,7 @@ class SupervisorRef(Handle):
         except Exception as error:
             raise StartFailed(f"{self.path}/{spec.name} could not be made: {error}") from error
         ref = self._make_ref(spec, made)
-        context = context_for(ref.path, spec.name, self._system, self)
-        child = Child(spec, ref, type(made).__name__, context, self._events, made, is_dynamic)
+        child = Child(spec, ref, type(made).__name__, self._system, self, self._events, made, is_dynamic)
         self._children[spec.name] = child
         await nursery.start(self._slot, child)
         return ref
@@ -325,7 +324,6 @@ class SupervisorRef(Handle):
             child.regroup.is_down.set()
             child.regroup.is_settled.set()
         child.ref._close(reason)
-        child.has_ended.set()
         if child.spec.significant and not child.is_to_end:
             left = any(other.spec.significant for other in self._children.values())
             if self.spec.auto_stop == "any" or (self.spec.auto_stop == "all" and not left):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from itertools import count
+from collections.abc import Container
 from typing import Any
 
 import attrs
@@ -32,11 +32,13 @@ class Timer:
 class Timers:
     """The timers of one life of one actor: `self.context.timers`."""
 
-    def __init__(self, handled: frozenset[type[Any]], timers_max: int = 10_000) -> None:
+    __slots__ = ("_handled", "_heap", "_max", "_number")
+
+    def __init__(self, handled: Container[type[Any]], timers_max: int = 10_000) -> None:
         self._handled = handled
         self._max = timers_max
         self._heap: list[tuple[float, int, Timer]] = []
-        self._number = count()
+        self._number = 0
 
     def after(self, pause_s: float, message: Any) -> Timer:
         """Handle the message once, after `pause_s` seconds. Raises `TypeError` if the actor has no handler for it."""
@@ -53,8 +55,12 @@ class Timers:
             raise TypeError(f"a timer for {type(message).__name__}, which the actor has no handler for")
         self._heap = self._heap if len(self._heap) < self._max else self._swept()
         timer = Timer(message, interval_s)
-        heapq.heappush(self._heap, (trio.current_time() + max(0.0, pause_s), next(self._number), timer))
+        self._push(trio.current_time() + max(0.0, pause_s), timer)
         return timer
+
+    def _push(self, at_s: float, timer: Timer) -> None:
+        self._number += 1
+        heapq.heappush(self._heap, (at_s, self._number, timer))
 
     def _swept(self) -> list[tuple[float, int, Timer]]:
         left = [entry for entry in self._heap if not entry[2].is_cancelled]
@@ -76,5 +82,5 @@ class Timers:
         at_s, _, timer = heapq.heappop(self._heap)
         if timer.interval_s is not None:
             beats = math.floor((now_s - at_s) / timer.interval_s) + 1
-            heapq.heappush(self._heap, (at_s + beats * timer.interval_s, next(self._number), timer))
+            self._push(at_s + beats * timer.interval_s, timer)
         return timer.message
