@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -12,6 +13,7 @@ from .failures import CommandFailed
 from .progress import Counts, showing
 
 if TYPE_CHECKING:
+    from ..actors.extraction import ExtractionSettings, Extractor
     from ..actors.sync.report import ProgressEvent, SyncReport
     from ..protocol.documents import Connector, JobType, SyncJob
     from ..protocol.store import Store
@@ -42,13 +44,21 @@ async def check_source(service_type: str, configuration: Mapping[str, Any]) -> N
 
 
 async def run_one_shot(
-    store: Store, connector: Connector, kind: str, *, title: str, alone: bool, quiet: bool = False
+    store: Store,
+    connector: Connector,
+    kind: str,
+    *,
+    title: str,
+    alone: bool,
+    quiet: bool = False,
+    extraction: ExtractionSettings | None = None,
 ) -> Ended:
     """Run one job of the connector to its end, whatever that is.
 
     A job that was suspended is gone on with; otherwise a new one is made. `alone` says that no other process can be working on this
     server's jobs, so that one which seems to run must have lost its process. A signal ends the job in order: it is canceled.
-    Raises `CommandFailed` if the connector runs a job elsewhere.
+    `extraction` says how files become text; None: as is usual. Raises `CommandFailed` if the connector runs a job elsewhere, and
+    `ExtractionUnavailable`.
     """
     import trio
 
@@ -71,7 +81,7 @@ async def run_one_shot(
             async for _ in signals:
                 stop.set()
 
-    async with trio.open_nursery() as nursery:
+    async with _opened(extraction) as extractor, trio.open_nursery() as nursery:
         await nursery.start(lambda task_status: obey_signals(task_status))
         async with showing(title, lambda: latest, quiet=quiet):
             report = await run_job(
@@ -81,9 +91,21 @@ async def run_one_shot(
                 stop=stop,
                 if_interrupted="cancel",
                 on_progress=note_progress,
+                extractor=extractor,
             )
         nursery.cancel_scope.cancel()
     return Ended(report, interrupted=stop.is_set() and report.status != "completed")
+
+
+@asynccontextmanager
+async def _opened(extraction: ExtractionSettings | None) -> AsyncIterator[Extractor | None]:
+    if extraction is None:
+        yield None
+        return
+    from ..actors.extraction import open_extractor
+
+    async with open_extractor(extraction) as extractor:
+        yield extractor
 
 
 def _counts(event: ProgressEvent) -> Counts:

@@ -15,6 +15,7 @@ from .settings import parse_assignments
 from .terminal import counted, in_bytes, in_seconds, note, print_json
 
 if TYPE_CHECKING:
+    from ..actors.extraction import ExtractionSettings
     from .destination import Destination
     from .one_shot import Ended
 
@@ -28,6 +29,8 @@ class Wish:
     index_name: str
     kind: str
     quiet: bool = False
+    extraction: ExtractionSettings | None = None
+    """How files become text, if a configuration file says it."""
 
 
 @click.command(cls=Command)
@@ -74,7 +77,7 @@ def sync(
 
     New and changed documents are indexed, and what the source no longer has is deleted. The sync is an ordinary job of an ordinary
     connector: both are kept in the server, so that the next sync of the same index needs no settings, and a service can take
-    over. Ctrl-C ends it in order.
+    over. Ctrl-C ends it in order. With `callboard -c FILE sync ...`, files become text as FILE says it for a service.
 
     \b
     callboard sync dir --set directory=$HOME/notes --index notes
@@ -92,6 +95,7 @@ def sync(
         index_name=check_index_name(index_name),
         kind=kind.lower(),
         quiet=quiet,
+        extraction=_extraction(),
     )
     ended = run_async(_sync, Destination.chosen(**where), wish)
     if format_ == "json":
@@ -99,6 +103,29 @@ def sync(
     else:
         print_ended(ended, index_name)
     return exit_code(ended)
+
+
+def _extraction() -> ExtractionSettings | None:
+    """What the file of `callboard -c FILE` says of extraction. Raises `CommandFailed` if it cannot be used."""
+    from pathlib import Path
+
+    from .destination import root_option
+
+    given = root_option("config")
+    if given is None:
+        return None
+    from ..actors.extraction import ExtractionUnavailable, chosen_engine, configured_extraction
+    from .failures import CommandFailed
+    from .service import read
+
+    settings = read(Path(given)).settings
+    wanted = configured_extraction(settings.extraction_service, settings.callboard.text_extraction)
+    try:
+        # Asked before anything is made: an engine that is not there must not leave an index behind.
+        chosen_engine(wanted)
+    except ExtractionUnavailable as unavailable:
+        raise CommandFailed(str(unavailable), code=Exit.LOCAL) from None
+    return wanted
 
 
 def _values(assignments: tuple[str, ...], files: tuple[str, ...]) -> dict[str, str]:
@@ -131,7 +158,15 @@ async def _sync(destination: Destination, wish: Wish) -> Ended:
             keep()
             title = f"Syncing {wish.service_type} into {wish.index_name}"
             alone = destination.embedded is not None
-            return await run_one_shot(store, connector, wish.kind, title=title, alone=alone, quiet=wish.quiet)
+            return await run_one_shot(
+                store,
+                connector,
+                wish.kind,
+                title=title,
+                alone=alone,
+                quiet=wish.quiet,
+                extraction=wish.extraction,
+            )
 
 
 def exit_code(ended: Ended) -> Exit:

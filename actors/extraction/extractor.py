@@ -2,6 +2,11 @@
 
 The way of a file: the first bytes say what it is. Plain text is decoded as it streams by, and reading stops at the limit. All else
 is spooled up to the limit, looked into if it is packed, and handed to the engine that the settings chose.
+
+The bytes of all files that are on their way, whichever job they belong to, come out of one byte budget of the runtime. The pool
+itself is no actor: bytes stream in, which a mailbox cannot carry; the caller is the download that has to be slowed down, and waits
+right here in the order of its coming instead of behind a queue; and a worker is a process, whose restart is for the pool to decide
+by what the file has done, not for a supervisor by how often it died.
 """
 
 from __future__ import annotations
@@ -17,19 +22,20 @@ from typing import IO, Literal, TypeAlias
 import attrs
 import trio
 
-from ...runtime import blocking, monotonic
+from ...runtime import Budget, blocking, monotonic
 from .archives import Inspection, inspect_zip
 from .engines import Engine, File, NoEngine
 from .plain_text import read_plain_text
 from .recognition import HEAD_BYTES, Kind, extension_of, is_accepted, recognise
 from .results import DeadLetter, Extraction, ExtractionLimits, Status, cut
-from .spool import Spool, spool_folder
+from .spool import MEMORY_BYTES_MAX, Spool, spool_folder
 
 EngineName: TypeAlias = Literal["auto", "plain", "embedded", "tika", "service"]
 
 OcrHook: TypeAlias = Callable[[str, bytes], Awaitable[str]]
 """Takes the name and the bytes of an image, or of a PDF in which no text was found, and gives the text that it sees."""
 
+_BYTES_OF_A_CHARACTER = 4
 _OCR_BYTES_MAX = 32 * 2**20
 
 _UNREADABLE = {
@@ -49,6 +55,8 @@ class ExtractionSettings:
     limits: ExtractionLimits = attrs.field(factory=ExtractionLimits)
     workers: int = attrs.field(factory=lambda: max(1, min(4, os.cpu_count() or 1)), validator=attrs.validators.ge(1))
     """Files that are read at the same time."""
+    budget_bytes: int = attrs.field(default=96 * 2**20, validator=attrs.validators.ge(1))
+    """Memory of this process for the bytes and texts of all files on their way. More downloads than fit wait."""
     more_extensions: Sequence[str] = ()
     """Accepted beside the 31 that are accepted anyway, such as `.yaml`."""
     service_url: str | None = None
@@ -102,10 +110,21 @@ class DocumentExtractor(Extractor):
         # Two files for each that is read: one in the engine, one on its way. This bounds what lies in memory and on the disk,
         # and whoever waits here is a download.
         self._spools = trio.CapacityLimiter(2 * settings.workers)
+        text_bytes = _BYTES_OF_A_CHARACTER * self._limits.characters_max
+        self._text_bytes, self._whole_bytes = text_bytes, MEMORY_BYTES_MAX + text_bytes
+        self._budget = Budget(settings.budget_bytes)
+        # Files that hang in the engine hold their bytes as long as they hang, and plain text must get by.
+        self._plain = self._budget.holder("plain text", min(text_bytes, settings.budget_bytes // 4))
+        self._whole = self._budget.holder("whole files")
 
     @property
     def engine_name(self) -> str:
         return self._engine.name
+
+    @property
+    def budget(self) -> Budget:
+        """The bytes of all files on their way."""
+        return self._budget
 
     @property
     def dead_letters(self) -> Sequence[DeadLetter]:
@@ -121,11 +140,13 @@ class DocumentExtractor(Extractor):
         if kind is Kind.EMPTY:
             found = Extraction(Status.EMPTY, engine="plain")
         elif kind is Kind.TEXT:
-            found = await read_plain_text(head, chunks, self._limits, media_type, complete=complete)
+            wanted_bytes = min(_BYTES_OF_A_CHARACTER * len(head), self._text_bytes) if complete else self._text_bytes
+            async with await self._plain.take(wanted_bytes):
+                found = await read_plain_text(head, chunks, self._limits, media_type, complete=complete)
         elif kind in _UNREADABLE and not (kind is Kind.IMAGE and self._ocr):
             found = Extraction(Status.UNSUPPORTED, detail=_UNREADABLE[kind], size_bytes=len(head))
         else:
-            async with self._spools:
+            async with self._spools, await self._whole.take(self._whole_bytes):
                 found = await self._extract_whole(name, kind, head, chunks, media_type)
         return attrs.evolve(found, seconds=monotonic() - began)
 
