@@ -296,6 +296,8 @@ class _Connection:
             read_timeout=STATEMENT_S,
             ssl=verifying_context(config.ssl_ca) if config.ssl_enabled else None,
             program_name="callboard",
+            # Holds beyond the transaction, which a statement could end.
+            init_command="SET SESSION TRANSACTION READ ONLY",
         )
 
     def _rows(self, query: str, bound: Sequence[Any] | None) -> tuple[list[str], list[Any]]:

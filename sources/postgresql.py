@@ -9,9 +9,11 @@ made anew and reading goes on behind the last key that was handed out.
 
 from __future__ import annotations
 
+import json
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Sequence
 from contextlib import aclosing, asynccontextmanager
+from datetime import timedelta
 from typing import Any, ClassVar, Final, TypeVar
 
 import asyncpg
@@ -31,6 +33,7 @@ from .errors import (
     Transient,
     UnexpectedAnswer,
 )
+from .postgresql_calendar import READERS
 from .relational import (
     PARTITION_ROWS_PER_PAGE,
     RowShape,
@@ -260,8 +263,9 @@ class Postgres(Source[PostgresConfig]):
                 await self._run(connection.execute("SAVEPOINT newest"))
                 query = f"SELECT max(pg_xact_commit_timestamp(xmin)) FROM {relation}"  # noqa: S608 - quoted
                 found.append(await self._run(connection.fetchval(query)))
-            except UnexpectedAnswer:
-                # Views and foreign tables have no xmin: they have no time of change either.
+            except (PermissionDenied, UnexpectedAnswer):
+                # Views and foreign tables have no xmin: they have no time of change either. Nor may it be read by whom only
+                # some columns were granted.
                 await self._run(connection.execute("ROLLBACK TO SAVEPOINT newest"))
         times = [one for one in found if one is not None]
         return max(times).isoformat() if times else None
@@ -289,6 +293,11 @@ class Postgres(Source[PostgresConfig]):
             result: T = await self._loop.run_aio_coroutine(_awaited(call))
         except _DRIVER_ERRORS as error:
             raise self._translated(error) from error
+        except (ValueError, OverflowError) as error:
+            raise UnexpectedAnswer(
+                f"A value in PostgreSQL at {self.config.host}:{self.config.port} cannot be read: {error}. Leave its column "
+                "out, or cast it to text, by an advanced rule."
+            ) from error
         finally:
             # Cancelled before asyncio's side began, the call was never awaited.
             if isinstance(call, Coroutine):
@@ -314,7 +323,13 @@ class Postgres(Source[PostgresConfig]):
         try:
             for kind in ("json", "jsonb"):
                 await self._run(
-                    connection.set_type_codec(kind, encoder=_json_text, decoder=orjson.loads, schema="pg_catalog")
+                    connection.set_type_codec(kind, encoder=_json_text, decoder=_read_json, schema="pg_catalog")
+                )
+            for kind, read in READERS.items():
+                await self._run(
+                    connection.set_type_codec(
+                        kind, encoder=_never_sent, decoder=read, schema="pg_catalog", format="tuple"
+                    )
                 )
             yield connection
         finally:
@@ -390,10 +405,25 @@ def _key_text(key: Any) -> str | None:
         return str(key.as_string()).replace(" ", "")
     if type(key) in (list, dict, tuple, asyncpg.Record, asyncpg.Range):
         return None
+    if isinstance(key, timedelta):
+        # A month is 30 days to the server when it compares, and months of a year are not to us.
+        return None
     # The driver's limits stand for infinity; the server would read them as plain dates.
     if getattr(key, "year", None) in (1, 9999):
         return None
     return str(key)
+
+
+def _read_json(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        # Numbers beyond a float are valid in the database.
+        return json.loads(text)
+
+
+def _never_sent(value: Any) -> Any:
+    raise AssertionError(f"Keys are sent as text, but here is {value!r}.")
 
 
 def _json_text(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -50,7 +51,8 @@ def postgresql(programs: Path, *options: str) -> Iterator[Server]:
         settings = ["listen_addresses=127.0.0.1", f"unix_socket_directories={folder}", "fsync=off"]
         arguments = [word for one in [*settings, "track_commit_timestamp=on", *options] for word in ("-c", one)]
         command = [*as_user, programs / "postgres", "-D", data, "-p", str(port), *arguments]
-        with _running(command, port, folder / "log"):
+        # Interrupted, it ends its sessions; terminated, it would wait for them.
+        with _running(command, port, folder / "log", stop=signal.SIGINT):
             yield Server(port, "admin", secret.read_text(encoding="utf-8"))
 
 
@@ -101,6 +103,19 @@ def mariadb(program: str, *options: str) -> Iterator[Server]:
 
 
 @contextmanager
+def readable_copy(folder: Path, user: str) -> Iterator[Path]:
+    """Copy files to where a server that runs as `user`, and nobody else, can read them."""
+    with _folder(user) as (copy, as_user):
+        for path in folder.iterdir():
+            to = copy / path.name
+            shutil.copyfile(path, to)
+            to.chmod(0o600)
+            if as_user:
+                shutil.chown(to, user)
+        yield copy
+
+
+@contextmanager
 def _folder(user: str) -> Iterator[tuple[Path, list[str]]]:
     """Make a folder that `user` owns, and say how to run a program as that user. Root may be nobody else's server."""
     with tempfile.TemporaryDirectory(prefix="callboard-") as name:
@@ -114,13 +129,13 @@ def _folder(user: str) -> Iterator[tuple[Path, list[str]]]:
 
 
 @contextmanager
-def _running(command: list[str | Path], port: int, log: Path) -> Iterator[None]:
+def _running(command: list[str | Path], port: int, log: Path, stop: int = signal.SIGTERM) -> Iterator[None]:
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, cwd=log.parent) as process:
         try:
             _wait_for(port, process, log)
             yield
         finally:
-            process.terminate()
+            process.send_signal(stop)
             try:
                 process.wait(timeout=20)
             except subprocess.TimeoutExpired:
