@@ -159,6 +159,9 @@ class AdaptedSource(Source[Any]):
                 yield [_document(item[0], item[1], item[2]) for item in batch]
         yield Checkpoint(_translated(self._inner.sync_cursor))
 
+    def sync_cursor(self) -> JSON:
+        return _translated(self._inner.sync_cursor) if hasattr(self._inner, "sync_cursor") else None
+
     async def identities(self) -> AsyncGenerator[Identity | Failure | Sequence[Identity | Failure], None]:
         async with aclosing(_batches(self._inner.get_access_control())) as batches:
             async for batch in batches:

@@ -202,6 +202,13 @@ class Source(abc.ABC, Generic[ConfigT]):
         """
         raise NotImplementedError(f"{type(self).__name__} has no change feed")
 
+    def sync_cursor(self) -> JSON:
+        """Where `changes` begins after the full listing that this object has made; None if the source has no change feed.
+
+        It must lie before the listing began, so that nothing that changed meanwhile is missed. Kept only if the job completes.
+        """
+        return None
+
     def identities(self) -> AsyncGenerator[Identity | Failure | Sequence[Identity | Failure], None]:
         """List everybody who may be granted access. Only sources with document-level security have it."""
         raise NotImplementedError(f"{type(self).__name__} has no identities")

@@ -29,7 +29,7 @@ from ...runtime.budget import Budget
 from ...runtime.stream import Stream, StreamSender
 from ...sources.source import Checkpoint, Document, Failure, Identity, Partition, Source
 from .batches import batches
-from .content import AttachmentReader, ContentFailed, ContentReader, TextReader, TooLarge, fetch
+from .content import AttachmentReader, ContentFailed, ContentReader, NoText, TextReader, TooLarge, fetch
 from .dead_letters import DeadLetters, letter_of
 from .deletions import Listed, judge_deletions, may_delete
 from .error_monitor import ErrorMonitor
@@ -169,7 +169,7 @@ class SyncRun:
             failures=tuple(self.letters.first),
             partitions=tuple(partitions[:PARTITIONS_REPORTED]),
             counters=self.counters,
-            cursor=self._cursor,
+            cursor=self._cursor if self._cursor is not None else self._source.sync_cursor(),
             total=self._total,
             job_id=self._plan.job_id or None,
             notes=tuple(self._notes),
@@ -475,12 +475,13 @@ class SyncRun:
         wanted, counters, settings = one.wanted, self.counters, self._settings
         content, size_max = wanted.content, settings.download_size_bytes_max
         more: dict[str, Any] | None = None
-        failed = False
+        failed = keeps_text = False
         try:
             if content.gives == "bytes" and not reader.accepts(content):
                 pass
             elif size_max is not None and content.size_bytes is not None and content.size_bytes > size_max:
                 counters.downloads_too_large += 1
+                keeps_text = True
             else:
                 # The bytes, and the text that is made of them.
                 expected = 3 * (content.size_bytes if content.size_bytes is not None else min(size_max or 2**20, 2**20))
@@ -495,6 +496,10 @@ class SyncRun:
                         )
                     except TooLarge:
                         counters.downloads_too_large += 1
+                        keeps_text = True
+                    except NoText as exc:
+                        keeps_text = True
+                        log.info("download.no_text", id=wanted.id, name=content.name, why=str(exc))
                     except ContentFailed as exc:
                         failed = True
                         letter = FailedDocument(wanted.id, exc.where, exc.why, one.partition.key, wanted.id)
@@ -505,7 +510,7 @@ class SyncRun:
                         more = fetched.fields
                         counters.downloaded += 1
                         counters.downloaded_bytes += fetched.size_bytes
-            operation = preparer.completed(wanted, more, failed=failed)
+            operation = preparer.completed(wanted, more, failed=failed, keeps_text=keeps_text)
             size_bytes = len(operation.payload)
             await sender.send([Operations(one.partition, one.segment, [operation], size_bytes)], size_bytes)
         finally:
@@ -623,10 +628,7 @@ class SyncRun:
             raise SyncFailed(f"{broken[0].key}: {broken[0].why}{more}. Nothing of what was not listed was deleted.")
         holes = [one for one in self._partitions.values() if one.containers_failed]
         if holes:
-            raise SyncFailed(
-                f"{sum(one.containers_failed for one in holes)} parts of the source could not be read, for example "
-                f"{holes[0].why}. Nothing was deleted from: {', '.join(one.key for one in holes[:5])}."
-            )
+            raise SyncFailed(_parts_unread(holes))
         if self._ledger is not None and plan.kind == "full":
             await self._ledger.completed(plan.setup.hex())
         if plan.kind == "full" and plan.job_id:
@@ -828,6 +830,15 @@ class _Lazily:
                 self._opened = await context.__aenter__()
                 self._context = context
         return await self._opened.extract(name, chunks, media_type)
+
+
+def _parts_unread(holes: Sequence[PartitionProgress]) -> str:
+    count = sum(one.containers_failed for one in holes)
+    parts = "1 part" if count == 1 else f"{count} parts"
+    # A source that is one single partition calls it "." or nothing: that name tells nobody anything.
+    names = [one.key for one in holes[:5] if one.key not in ("", ".")]
+    kept = f"Nothing was deleted from: {', '.join(names)}." if names else "Nothing was deleted."
+    return f"{parts} of the source could not be read, for example {holes[0].why.rstrip('.')}. {kept}"
 
 
 def _report_of(partition: PartitionProgress) -> PartitionReport:
