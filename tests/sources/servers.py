@@ -53,6 +53,7 @@ def postgresql(programs: Path, *options: str) -> Iterator[Server]:
         command = [*as_user, programs / "postgres", "-D", data, "-p", str(port), *arguments]
         # Interrupted, it ends its sessions; terminated, it would wait for them.
         with _running(command, port, folder / "log", stop=signal.SIGINT):
+            _wait_until_ready(programs, port, folder / "log")
             yield Server(port, "admin", secret.read_text(encoding="utf-8"))
 
 
@@ -153,6 +154,16 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
                 return
         time.sleep(0.05)
     raise RuntimeError(f"The server does not answer:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+def _wait_until_ready(programs: Path, port: int, log: Path) -> None:
+    # It listens before it lets anybody in.
+    ask = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+    deadline = time.monotonic() + START_S
+    while subprocess.run(ask, check=False).returncode != 0:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"The server lets nobody in:\n{log.read_text(errors='replace')[-2000:]}")
+        time.sleep(0.05)
 
 
 def _free_port() -> int:
