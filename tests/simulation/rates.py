@@ -32,7 +32,7 @@ _BULK = Match(path="*/_bulk")
 
 SERVER_FAULTS: Mapping[str, tuple[Match, Effect, float]] = {
     "bulk 429": (_BULK, Status(status=429, retry_after_s=1), 0.5),
-    "bulk 413": (_CONTENT, Status(status=413), 0.4),
+    "bulk 413": (_CONTENT, Status(status=413), 0.6),
     "any 503": (Match(), Status(status=503), 0.1),
     "items 429": (_CONTENT, FailItems(status=429, share=0.4), 0.6),
     "items 400": (_CONTENT, FailItems(status=400, share=0.1), 0.2),

@@ -1,0 +1,83 @@
+"""The campaign of every test run, its replay, and the proof that it finds mistakes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .campaign import EXPECTED, Summary, run_campaign, run_seed
+from .mutations import MUTATIONS
+from .rates import draw_rates
+
+SEEDS = int(os.environ.get("CALLBOARD_SIMULATED_SEEDS", "120"))
+MUTANT_SEEDS = 80
+"""A mistake has to be found within so many seeds."""
+ROOT = Path(__file__).parents[2]
+
+
+def test_all_promises_hold_through_a_campaign_that_has_seen_everything() -> None:
+    summary = run_campaign(range(SEEDS))
+    print(summary.shown())
+    assert not summary.failed, "\n\n".join(outcome.shown() for outcome in summary.failed)
+    assert not summary.never_seen, f"never happened: {summary.never_seen}\n{summary.shown()}"
+
+
+def test_a_seed_replays_to_the_last_request() -> None:
+    first, second = run_seed(7), run_seed(7)
+    assert len(first.journal) > 100
+    assert first.journal == second.journal
+    assert first.digest != run_seed(8).digest
+
+
+@pytest.mark.parametrize("hash_seed", ["1", "2"])
+def test_a_seed_replays_in_another_process_whatever_its_hashes_are(hash_seed: str) -> None:
+    program = "from tests.simulation.campaign import run_seed; print(run_seed(7).digest)"
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.strip() == run_seed(7).digest
+
+
+def test_a_failing_seed_says_what_broke_under_which_rates_and_how_to_replay_it() -> None:
+    with MUTATIONS["claims what another has claimed"]():
+        outcome = next(found for seed in range(MUTANT_SEEDS) if (found := run_seed(seed)).violations)
+    told = outcome.shown()
+    assert outcome.violations[0] in told
+    assert "server:" in told
+    assert f"python -m tests.simulation --seed {outcome.seed}" in told
+
+
+def test_a_campaign_notices_what_never_happened() -> None:
+    summary = Summary(seen=run_seed(0).seen)
+    assert "takeover" in EXPECTED
+    assert set(summary.never_seen) == {name for name in EXPECTED if not run_seed(0).seen[name]}
+    assert summary.never_seen
+
+
+def test_seeds_draw_different_misfortunes() -> None:
+    import random
+
+    drawn = [draw_rates(random.Random(seed)) for seed in range(100)]
+    assert any(not rates.server for rates in drawn)
+    assert any(len(rates.server) > 5 for rates in drawn)
+    assert len({rates.shown() for rates in drawn}) > 90
+
+
+@pytest.mark.parametrize("mistake", MUTATIONS)
+def test_the_simulation_finds_a_deliberate_mistake(mistake: str) -> None:
+    with MUTATIONS[mistake]():
+        found = next((outcome for seed in range(MUTANT_SEEDS) if (outcome := run_seed(seed)).violations), None)
+    assert found is not None, f"{MUTANT_SEEDS} seeds do not find a product that {mistake}"
+    print(f"seed {found.seed}: {found.violations[0]}")
