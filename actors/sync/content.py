@@ -36,8 +36,12 @@ class TooLarge(Exception):
     """More bytes than the limit."""
 
 
+class NoText(Exception):
+    """It is of a kind that no text can be read from: an archive, an image. Nothing has failed."""
+
+
 class ContentReader(Protocol):
-    """Turns the bytes of a file into fields of its document. Raises `ContentFailed`."""
+    """Turns the bytes of a file into fields of its document. Raises `ContentFailed`, `TooLarge` and `NoText`."""
 
     def accepts(self, content: ContentRef) -> bool: ...
 
@@ -71,12 +75,11 @@ class TextReader:
         if found.status.value == "too_large":
             raise TooLarge(found.detail)
         if found.status.value == "unsupported":
-            return {}
+            raise NoText(found.detail)
         if not found.is_readable:
+            why = f"{content.name}: {found.status.value}"
             raise ContentFailed(
-                "extraction",
-                f"{found.status.value}: {found.detail}" if found.detail else found.status.value,
-                permanent=not found.may_succeed_later,
+                "extraction", f"{why}: {found.detail}" if found.detail else why, permanent=not found.may_succeed_later
             )
         fields: dict[str, Any] = {"body": found.text}
         if found.status.value == "truncated":
@@ -95,7 +98,7 @@ class Fetched:
 async def fetch(
     source: Source[Any], content: ContentRef, reader: ContentReader, *, size_bytes_max: int | None, tries_max: int
 ) -> Fetched:
-    """Read the content of one document, trying again what may pass. Raises `ContentFailed` and `TooLarge`.
+    """Read the content of one document, trying again what may pass. Raises `ContentFailed`, `TooLarge` and `NoText`.
 
     Cancelled: the connection is closed, nothing is kept.
     """
@@ -111,7 +114,7 @@ async def fetch(
             pause = pause_s(attempt, random()) if asked_s is None else min(asked_s, RETRY_AFTER_S_MAX)
             log.info("download.retry", name=content.name, attempt=attempt, after_s=round(pause, 2), why=str(exc))
             await trio.sleep(pause)
-        except (ContentFailed, TooLarge):
+        except (ContentFailed, TooLarge, NoText):
             raise
         except Exception as exc:
             raise ContentFailed("download", f"{type(exc).__name__}: {exc}") from exc

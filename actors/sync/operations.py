@@ -50,7 +50,9 @@ def update_operation(
     document_id: str, line: bytes, fingerprint: int, *, is_new: bool, upsert: bool = True
 ) -> Operation:
     """Put fields into the document; make it of them if it is not there and `upsert`."""
-    tail = b',"doc_as_upsert":true}\n' if upsert else b"}\n"
+    # Without an upsert the fields may well be the old ones. The document is written all the same: only what was written has a
+    # sequence number under which the fingerprint can be kept.
+    tail = b',"doc_as_upsert":true}\n' if upsert else b',"detect_noop":false}\n' if fingerprint else b"}\n"
     return Operation(
         "update", document_id, action_line("update", document_id) + b'{"doc":' + line + tail, fingerprint, is_new
     )

@@ -199,22 +199,25 @@ class Preparer:
         self._counters.truncated += 1
         return self._encoder.encode(cut)
 
-    def completed(self, wanted: Wanted, more: dict[str, object] | None, *, failed: bool) -> Operation:
+    def completed(
+        self, wanted: Wanted, more: dict[str, object] | None, *, failed: bool, keeps_text: bool = False
+    ) -> Operation:
         """Finish a document after its content was read, or could not be.
 
-        A document that is in the index keeps the text it has there when the content could not be read.
+        A document that is in the index keeps the text it has there when the content could not be read. If that `failed`, it is
+        read again by the next sync; if it only `keeps_text`, because of what the file is, it is not until it changes.
         """
         fields, is_new = wanted.fields, wanted.row < 0
         if more:
             fields.update({name: value for name, value in more.items() if name not in ("_id", "_timestamp", "id")})
         if not wanted.had_timestamp and "_timestamp" not in fields:
             fields["_timestamp"] = now().isoformat()
-        if failed and not is_new:
+        fingerprint = 0 if failed else wanted.fingerprint
+        if (failed or keeps_text) and not is_new:
             for name in self._hidden:
                 fields.pop(name, None)
-            return update_operation(wanted.id, self._encoder.encode(fields), 0, is_new=False, upsert=False)
+            return update_operation(wanted.id, self._encoder.encode(fields), fingerprint, is_new=False, upsert=False)
         line = self._limited(self._encoder.encode(fields), fields)
-        fingerprint = 0 if failed else wanted.fingerprint
         if wanted.operation == "update":
             return update_operation(wanted.id, line, 0, is_new=is_new)
         return index_operation(wanted.id, line, fingerprint, is_new=is_new)

@@ -1,0 +1,236 @@
+"""A whole sync with files that crash or hang the engine: the others arrive, the bad ones are named, and nothing is lost."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from callboard.actors.extraction import (
+    ExtractionLimits,
+    ExtractionSettings,
+    Extractor,
+    attachment_reader,
+    open_extractor,
+)
+from callboard.actors.extraction.engines import Engine, File
+from callboard.actors.extraction.extractor import DocumentExtractor
+from callboard.actors.extraction.results import Extraction
+from callboard.actors.extraction.spool import spool_folder
+from callboard.actors.sync import SyncReport, SyncSettings, list_dead_letters, sync
+from callboard.node import open_node
+from callboard.protocol import Pipeline
+from callboard.protocol.configuration import setting
+from callboard.protocol.store import Store, Target, open_store
+from callboard.sources.source import ContentRef, Document, Item, Partition, Source
+
+Settings = Callable[..., ExtractionSettings]
+INDEX = "shelf"
+QUICK = SyncSettings(bulk_documents_max=100, bulk_age_s_max=0.2)
+
+
+@attrs.frozen
+class ShelfConfig:
+    name: str = setting(label="Name", default="shelf")
+
+
+class Shelf(Source[ShelfConfig]):
+    """Documents that are files, and a few that are not; what is in a file decides its version."""
+
+    service_type = "shelf"
+    name = "Shelf"
+    Config = ShelfConfig
+    content_concurrency = 8
+
+    def __init__(self, files: dict[str, bytes], rows: int = 0) -> None:
+        super().__init__(ShelfConfig())
+        self.files, self.rows = files, rows
+        self.fetched: list[str] = []
+
+    async def ping(self) -> None:
+        return None
+
+    async def documents(self, partition: Partition, checkpoint: Any = None) -> AsyncIterator[Item | list[Item]]:
+        yield [
+            Document(name, {"title": name}, "2026-01-01", content=ContentRef(name, version=str(hash(content))))
+            for name, content in self.files.items()
+        ]
+        yield [Document(f"row-{number}", {"number": number}, "2026-01-01") for number in range(self.rows)]
+
+    @asynccontextmanager
+    async def fetch(self, content: ContentRef) -> AsyncIterator[AsyncIterator[bytes]]:
+        self.fetched.append(content.name)
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield self.files[content.name]
+
+        yield chunks()
+
+
+class CountingEngine(Engine):
+    """Hands files on to an engine and notes which; a name in `hanging` never comes back."""
+
+    name = "counting"
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.hanging: set[str] = set()
+        self.hangs = trio.Event()
+
+    async def read(self, file: File) -> Extraction:
+        from callboard.actors.extraction import Status
+
+        self.asked.append(file.name)
+        if file.name in self.hanging:
+            self.hangs.set()
+            await trio.sleep_forever()
+        return Extraction(Status.TEXT, (await file.spool.everything()).decode("latin-1"), engine=self.name)
+
+
+@asynccontextmanager
+async def counting(engine: CountingEngine, **settings: Any) -> AsyncIterator[DocumentExtractor]:
+    with spool_folder() as folder:
+        yield DocumentExtractor(engine, ExtractionSettings(engine="plain", **settings), folder)
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[Store]:
+    async with open_node(port=None) as node, open_store(Target(embedded=node.app)) as opened:
+        yield opened
+
+
+async def stored(store: Store) -> dict[str, dict[str, Any]]:
+    await store.content.refresh(INDEX)
+    told = await store.client.search(index=INDEX, size=10_000, query={"match_all": {}})
+    return {hit["_id"]: hit["_source"] for hit in told["hits"]["hits"]}
+
+
+async def run(store: Store, source: Shelf, extractor: Extractor) -> SyncReport:
+    return await sync(source, store, index=INDEX, settings=QUICK, extractor=extractor)
+
+
+async def letters_of(store: Store) -> dict[str, dict[str, Any]]:
+    return {one["document_id"]: one async for one in list_dead_letters(store, index=INDEX)}
+
+
+async def test_a_thousand_files_with_one_in_a_hundred_poisoned(store: Store, poison_settings: Settings) -> None:
+    chance = random.Random(3)
+    poisoned = {number: chance.choice(["CRASH", "HANG"]) for number in chance.sample(range(1200), 12)}
+    files = {f"{number}.pdf": f"%PDF-1.4 {poisoned.get(number, 'hello')} {number}".encode() for number in range(1200)}
+    source = Shelf(files, rows=50)
+    async with open_extractor(poison_settings(seconds_max=0.5, workers=2)) as extractor:
+        report = await run(store, source, extractor)
+    assert (report.status, report.failed) == ("completed", 12)
+    found = await stored(store)
+    assert len(found) == 1250
+    for number in range(1200):
+        body = found[f"{number}.pdf"].get("body")
+        assert body == (None if number in poisoned else f"%PDF-1.4 hello {number}")
+    letters = await letters_of(store)
+    assert set(letters) == {f"{number}.pdf" for number in poisoned}
+    for number, order in poisoned.items():
+        letter = letters[f"{number}.pdf"]
+        assert letter["where"] == "extraction"
+        assert letter["why"].startswith(f"{number}.pdf: quarantined: ")
+        assert ("longer than 0.5 s" if order == "HANG" else "crashed") in letter["why"]
+
+
+async def test_an_extraction_that_fails_keeps_the_earlier_body(store: Store, poison_settings: Settings) -> None:
+    source = Shelf({"a.pdf": b"%PDF-1.4 good a", "b.pdf": b"%PDF-1.4 good b", "c.pdf": b"%PDF-1.4 good c"})
+    async with open_extractor(poison_settings(seconds_max=5.0)) as extractor:
+        await run(store, source, extractor)
+        source.files |= {"a.pdf": b"%PDF-1.4 CRASH", "b.pdf": b"%PDF-1.4 better b", "c.pdf": b"\x89PNG\r\n\x1a\n" * 9}
+        report = await run(store, source, extractor)
+        assert (report.status, report.failed) == ("completed", 1)
+        bodies = {one: fields["body"] for one, fields in (await stored(store)).items()}
+        assert bodies == {"a.pdf": "%PDF-1.4 good a", "b.pdf": "%PDF-1.4 better b", "c.pdf": "%PDF-1.4 good c"}
+        # What failed is tried again, what is of no use is not, until it changes.
+        source.fetched.clear()
+        await run(store, source, extractor)
+        assert source.fetched == ["a.pdf"]
+        source.files["a.pdf"] = b"%PDF-1.4 mended a"
+        await run(store, source, extractor)
+    assert (await stored(store))["a.pdf"]["body"] == "%PDF-1.4 mended a"
+
+
+async def test_unchanged_files_are_not_extracted_again(store: Store) -> None:
+    engine = CountingEngine()
+    source = Shelf({f"{number}.pdf": b"%%PDF-1.4 %d" % number for number in range(40)})
+    async with counting(engine) as extractor:
+        await run(store, source, extractor)
+        assert len(engine.asked) == 40
+        engine.asked.clear()
+        source.files["7.pdf"] = b"%PDF-1.4 changed"
+        report = await run(store, source, extractor)
+    assert engine.asked == ["7.pdf"]
+    assert (report.indexed, report.unchanged) == (1, 39)
+
+
+async def test_text_over_the_limit_is_cut_and_flagged(store: Store) -> None:
+    source = Shelf({"long.pdf": b"%PDF-1.4 " + b"x" * 5000, "long.txt": b"word " * 2000, "short.txt": b"word"})
+    limits = ExtractionLimits(characters_max=1000)
+    async with counting(CountingEngine(), limits=limits) as extractor:
+        report = await run(store, source, extractor)
+    assert (report.status, report.failed) == ("completed", 0)
+    found = await stored(store)
+    for name in ("long.pdf", "long.txt"):
+        assert len(found[name]["body"]) in range(990, 1001)
+        assert found[name]["_truncated_fields"] == ["body"]
+    assert "_truncated_fields" not in found["short.txt"]
+
+
+async def test_hanging_files_hold_up_only_downloads(store: Store) -> None:
+    """While every worker hangs, documents without files and plain text arrive; afterwards the rest does."""
+    engine = CountingEngine()
+    files = {f"stuck-{number}.pdf": b"%PDF-1.4 stuck" for number in range(2)}
+    files |= {f"{number}.txt": b"text %d" % number for number in range(100)}
+    source = Shelf(files, rows=300)
+    engine.hanging = {"stuck-0.pdf", "stuck-1.pdf"}
+    async with counting(engine, workers=1) as extractor, trio.open_nursery() as nursery:
+        nursery.start_soon(run, store, source, extractor)
+        with trio.fail_after(20):
+            await engine.hangs.wait()
+            while True:
+                await trio.sleep(0.05)
+                arrived = set(await stored(store))
+                if {f"row-{number}" for number in range(300)} | {f"{number}.txt" for number in range(100)} <= arrived:
+                    break
+        assert not {"stuck-0.pdf", "stuck-1.pdf"} & arrived
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_bytes_of_all_files_together_stay_within_the_budget(store: Store) -> None:
+    engine = CountingEngine()
+    source = Shelf({f"{number}.pdf": b"%PDF-1.4 " + b"x" * 100_000 for number in range(60)})
+    limits = ExtractionLimits(characters_max=200_000)
+    async with counting(engine, workers=8, limits=limits, budget_bytes=4 * 2**20) as extractor:
+        report = await run(store, source, extractor)
+        budget = extractor.budget
+        assert (budget.held_bytes, budget.waiting) == (0, 0)
+        assert 0 < budget.peak_bytes <= 4 * 2**20
+    assert (report.status, report.indexed, len(engine.asked)) == ("completed", 60, 60)
+
+
+async def test_the_pipeline_of_the_node_gives_the_same_body(corpus: dict[str, Path]) -> None:
+    kinds = ("office.docx", ".odt", ".rtf", ".doc", ".pdf", ".xlsx", ".xls", ".pptx", ".ppt", ".md", ".csv", ".html")
+    source = Shelf({corpus[kind].name: corpus[kind].read_bytes() for kind in kinds})
+    bodies: list[dict[str, str]] = []
+    async with open_extractor(ExtractionSettings(engine="embedded", workers=2)) as extractor:
+        for pipeline in (Pipeline(), Pipeline(extract_binary_content=False)):
+            async with (
+                open_node(port=None, attachment_reader=attachment_reader(extractor)) as node,
+                open_store(Target(embedded=node.app)) as opened,
+            ):
+                report = await sync(source, opened, index=INDEX, settings=QUICK, extractor=extractor, pipeline=pipeline)
+                assert (report.status, report.failed) == ("completed", 0)
+                found = await stored(opened)
+                assert not any("_attachment" in fields for fields in found.values())
+                bodies.append({one: fields["body"] for one, fields in found.items()})
+    assert bodies[0] == bodies[1]
+    assert all("Göteborg" in body for body in bodies[0].values())
