@@ -28,6 +28,7 @@ _SOURCES: Mapping[str, SourceInfo] = {
     for info in (
         SourceInfo("azure_blob_storage", "Azure Blob Storage", "azure_blob_storage:AzureBlobStorage"),
         SourceInfo("dir", "System Directory", "dir:Directory"),
+        SourceInfo("github", "GitHub", "github:GitHub"),
         SourceInfo("google_cloud_storage", "Google Cloud Storage", "google_cloud_storage:GoogleCloudStorage"),
         SourceInfo("redis", "Redis", "redis:Redis"),
         SourceInfo("sandfly", "Sandfly Security", "sandfly:Sandfly"),

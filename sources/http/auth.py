@@ -71,7 +71,7 @@ class OAuthClientCredentials(httpx.Auth):
         for attempt in range(2):
             async with self._lock:
                 if self._token is None or monotonic() >= self._token.expires_s:
-                    answer = yield httpx.Request("POST", self._token_url, data=self._request_form)
+                    answer = yield self._token_request()
                     self._token = self._read(answer)
                 token = self._token
             request.headers["authorization"] = f"Bearer {token.value}"
@@ -81,6 +81,9 @@ class OAuthClientCredentials(httpx.Auth):
             async with self._lock:
                 if self._token is token:
                     self._token = None
+
+    def _token_request(self) -> httpx.Request:
+        return httpx.Request("POST", self._token_url, data=self._request_form)
 
     def _read(self, answer: httpx.Response) -> _Token:
         host = httpx.URL(self._token_url).host
@@ -92,11 +95,14 @@ class OAuthClientCredentials(httpx.Auth):
             raise Transient(f"{host} gave no token ({answer.status_code}).")
         try:
             told: Mapping[str, Any] = answer.json()
-            value, lasts_s = str(told["access_token"]), float(told.get("expires_in", 3600))
+            value, lasts_s = self._value_and_lifetime(told)
         except (ValueError, KeyError, TypeError) as error:
             raise UnexpectedAnswer(f"{host} answered without a token.") from error
         self._learn(told)
         return _Token(value, monotonic() + max(1.0, lasts_s - EXPIRY_MARGIN_S))
+
+    def _value_and_lifetime(self, told: Mapping[str, Any]) -> tuple[str, float]:
+        return str(told["access_token"]), float(told.get("expires_in", 3600))
 
     def _learn(self, told: Mapping[str, Any]) -> None:
         """Take what else an answer holds."""

@@ -7,6 +7,7 @@ breaks off while it is read raises instead of starting anew.
 from __future__ import annotations
 
 import email.utils
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
@@ -17,11 +18,22 @@ import orjson
 import trio
 
 from ...runtime import now, random
-from ..errors import CredentialsError, NotFound, PermissionDenied, SourceError, Throttled, Transient, UnexpectedAnswer
+from ..errors import (
+    ConfigurationError,
+    CredentialsError,
+    NotFound,
+    PermissionDenied,
+    SourceError,
+    Throttled,
+    Transient,
+    UnexpectedAnswer,
+)
 from .limits import TokenBucket
 
 READ_SIZE_BYTES: Final = 262_144
 RETRY_AFTER_S_MAX: Final = 3600.0
+SECONDARY_LIMIT_S: Final = 60.0
+"""How long to stay away after a limit on bursts that names no time."""
 
 
 @attrs.frozen(kw_only=True)
@@ -52,6 +64,8 @@ class HttpSettings:
     """True, or an `ssl.SSLContext`. False only if an explicit setting of the source says so."""
     headers: Mapping[str, str] = attrs.field(factory=dict)
     retries: Retries = Retries()
+    verify_setting: str = ""
+    """The setting that turns checks of certificates off, if the source has one: named when a certificate is not trusted."""
 
 
 def judge(
@@ -66,8 +80,10 @@ def judge(
         case 401:
             return CredentialsError(f"{told}. Check the credentials.")
         case 403:
-            if "x-ratelimit-remaining" in headers and headers["x-ratelimit-remaining"] == "0":
+            if headers.get("x-ratelimit-remaining") == "0" or "retry-after" in headers:
                 return Throttled(f"{told}.", _retry_after_s(headers, at_epoch_s))
+            if b"secondary rate limit" in body:
+                return Throttled(f"{told}.", SECONDARY_LIMIT_S)
             return PermissionDenied(f"{told}. Check what these credentials may read.")
         case 404 | 410:
             return NotFound(f"{told}.")
@@ -185,9 +201,23 @@ class HttpClient:
         request = f"{method} {_path(url)}"
         return answer, judge(self._settings.name, request, answer.status_code, answer.headers, body, now().timestamp())
 
-    def _lost(self, method: str, url: str, error: httpx.TransportError) -> Transient:
+    def _lost(self, method: str, url: str, error: httpx.TransportError) -> SourceError:
+        if _is_untrusted(error):
+            name, off = self._settings.name, self._settings.verify_setting
+            otherwise = f", or turn off {off!r} if you accept that nobody checks it" if off else ""
+            return ConfigurationError(
+                f"The certificate of {name} is not trusted. Give the certificate of its authority{otherwise}."
+            )
         what = "took too long to answer" if isinstance(error, httpx.TimeoutException) else "cannot be reached"
         return Transient(f"{self._settings.name} {what} ({method} {_path(url)}: {type(error).__name__}).")
+
+
+def _is_untrusted(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _path(url: str) -> str:
