@@ -8,6 +8,21 @@ from typing import Any
 __version__ = "0.1.0"
 
 _LAZY: dict[str, str] = {
+    "Actor": "callboard.runtime",
+    "ActorRef": "callboard.runtime",
+    "Backoff": "callboard.runtime",
+    "Budget": "callboard.runtime",
+    "ChildSpec": "callboard.runtime",
+    "Request": "callboard.runtime",
+    "Stream": "callboard.runtime",
+    "Supervisor": "callboard.runtime",
+    "System": "callboard.runtime",
+    "Task": "callboard.runtime",
+    "handles": "callboard.runtime",
+    "obey_signals": "callboard.runtime",
+    "open_system": "callboard.runtime",
+    "run_in_asyncio": "callboard.runtime",
+    "run_simulated": "callboard.runtime",
     "Service": "callboard.actors.service",
     "ServiceEvent": "callboard.actors.service",
     "SyncReport": "callboard.actors.sync",
