@@ -88,8 +88,7 @@ class Known:
         self._seen.extend(bytes(len(ids)))
         if self._spill is None:
             rows = self._rows
-            for row, one in enumerate(ids, start):
-                rows[one] = row
+            rows.update(zip(ids, range(start, self.count), strict=True))
             assert len(rows) == self.count, "the index listed a document twice"
             self._prints.extend(fingerprints)
             self._stamps.extend(stamps)

@@ -322,7 +322,12 @@ async def read_index(
     async with aclosing(pages):
         async for page in pages:
             ids, seq_nos = page.ids, page.seq_nos
-            stamps = [stamp_of(one) for one in page.timestamps] if timestamps else [0] * len(ids)
+            # Written out for texts, which nearly all of them are.
+            stamps = (
+                [hash(one) or 1 if one.__class__ is str else stamp_of(one) for one in page.timestamps]
+                if timestamps
+                else [0] * len(ids)
+            )
             if entries is None:
                 prints = parts = [0] * len(ids)
             else:
