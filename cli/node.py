@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,9 @@ from .exits import Exit
 from .failures import CommandFailed
 from .options import Command
 from .terminal import note
+
+if TYPE_CHECKING:
+    from ..node.faults import ServerFaultPlan
 
 
 @click.command(cls=Command)
@@ -28,7 +32,13 @@ from .terminal import note
 @click.option(
     "--allow-exposed", is_flag=True, help="Listen where others can reach it, although it asks nobody for a password."
 )
-def node(host: str, port: int, data: Path | None, allow_exposed: bool) -> None:
+@click.option(
+    "--faults",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Misbehave as this YAML plan says: refuse, delay, cut, lose ... For rehearsals only.",
+)
+def node(host: str, port: int, data: Path | None, allow_exposed: bool, faults: Path | None) -> None:
     """Run the built-in node, a small Elasticsearch for this machine.
 
     Prints one line with its URL when it is ready, and runs until Ctrl-C. It is made for development, demonstrations and tests: it
@@ -37,10 +47,26 @@ def node(host: str, port: int, data: Path | None, allow_exposed: bool) -> None:
     """
     from .running import run_async
 
-    run_async(_serve, host, port, data.expanduser().absolute() if data else None, allow_exposed)
+    plan = read_fault_plan(faults) if faults else None
+    run_async(_serve, host, port, data.expanduser().absolute() if data else None, allow_exposed, plan)
 
 
-async def _serve(host: str, port: int, data: Path | None, allow_exposed: bool) -> None:
+def read_fault_plan(path: Path) -> ServerFaultPlan:
+    """Read a fault plan. Raises `CommandFailed` that names the rule and the key."""
+    import yaml
+
+    from ..node.faults import InvalidPlan, read_plan
+
+    try:
+        return read_plan(yaml.safe_load(path.expanduser().read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise CommandFailed(f"The fault plan {str(path)!r} does not exist.", code=Exit.NOT_FOUND) from None
+    except (InvalidPlan, yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise CommandFailed(f"The fault plan {str(path)!r} cannot be used: {reason}", code=Exit.USAGE) from None
+
+
+async def _serve(host: str, port: int, data: Path | None, allow_exposed: bool, faults: ServerFaultPlan | None) -> None:
     import trio
 
     from ..node import ExposedNode, open_node
@@ -51,11 +77,20 @@ async def _serve(host: str, port: int, data: Path | None, allow_exposed: bool) -
             async with (
                 open_attachment_reader() as read_attachment,
                 open_node(
-                    data, host=host, port=port, attachment_reader=read_attachment, allow_exposed=allow_exposed
+                    data,
+                    host=host,
+                    port=port,
+                    attachment_reader=read_attachment,
+                    allow_exposed=allow_exposed,
+                    faults=faults,
                 ) as running,
             ):
                 keep()
                 kept = f"keeps its data in {data}" if data else "keeps nothing"
+                if faults is not None:
+                    note(
+                        f"REHEARSAL: {len(faults.rules)} fault rules are on (seed {faults.seed}). Do not trust this node."
+                    )
                 click.echo(f"Callboard node is ready at {running.url} and {kept}. Ctrl-C stops it.")
                 async for _ in signals:
                     note("Stopping ...")

@@ -18,6 +18,7 @@ from ..runtime import blocking, monotonic, new_id
 from .connectors import connector_api, job_api, secret_api
 from .connectors.templates import INDEX_TEMPLATES
 from .engine import AttachmentReader, Engine
+from .faults import FaultyApp, ServerFaultPlan
 from .handlers import aliases, bulk, by_query, cluster, documents, indices, ingest, searching, security, templates
 from .http.application import Application
 from .http.routing import Router
@@ -61,12 +62,14 @@ async def open_node(
     roles: Mapping[str, Role] | None = None,
     allow_exposed: bool = False,
     content_bytes_max: int = CONTENT_BYTES_MAX,
+    faults: ServerFaultPlan | None = None,
 ) -> AsyncIterator[Node]:
     """Run a node while the context is open.
 
     `data` is a folder that keeps everything; without it, everything is in memory and gone at the end. `port` 0 takes any free port;
     None opens no port at all. `version` is what the node says it is, since services refuse an older server than themselves.
     With `users`, every request needs a name and password or an API key; without, everybody may do everything.
+    `faults` makes it misbehave by rules, for rehearsals and tests.
     `attachment_reader` turns the bytes of a file into text for the `attachment` processor.
 
     Raises `OSError` if the port is in use or the folder cannot be used, and `ExposedNode` for an address that others can reach.
@@ -93,7 +96,9 @@ async def open_node(
     )
     try:
         engine.cluster_uuid = await database.write(_first_run)
-        app = Application(Router(_routes()), engine, guard, content_bytes_max)
+        app: Any = Application(Router(_routes()), engine, guard, content_bytes_max)
+        if faults is not None:
+            app = FaultyApp(app, faults)
         if listener is None:
             yield Node(None, app, version)
             return
@@ -173,7 +178,7 @@ def _is_loopback(host: str) -> bool:
 
 
 @asynccontextmanager
-async def _serving(app: Application, listener: socket.socket) -> AsyncIterator[str]:
+async def _serving(app: Any, listener: socket.socket) -> AsyncIterator[str]:
     from hypercorn.config import Config
     from hypercorn.trio import serve
 

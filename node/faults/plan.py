@@ -178,8 +178,8 @@ def read_plan(content: Any) -> ServerFaultPlan:
 
         seed: 7
         rules:
-          - {on: {path: "*/_bulk"}, chance: 0.2, do: {status: {status: 429, retry_after_s: 1}}}
-          - {on: {path: "*/_bulk"}, every: 10, do: lose_response}
+          - {match: {path: "*/_bulk"}, chance: 0.2, do: {status: {status: 429, retry_after_s: 1}}}
+          - {match: {path: "*/_bulk"}, every: 10, do: lose_response}
 
     Raises `InvalidPlan` naming the rule and the key.
     """
@@ -198,10 +198,10 @@ def _rule(content: Any, where: str) -> Rule:
     if not isinstance(content, Mapping):
         raise InvalidPlan(f"{where} must be a map")
     conditions = {attribute.name for attribute in attrs.fields(Rule)} - {"effect", "match"}
-    _only(content, {"on", "do", *conditions}, where)
+    _only(content, {"match", "do", *conditions}, where)
     if "do" not in content:
         raise InvalidPlan(f"{where} needs the key `do`: one of {', '.join(_EFFECTS)}")
-    match = _build(Match, content.get("on", {}), f"{where}.on")
+    match = _build(Match, content.get("match", {}), f"{where}.match")
     rule: Rule = _build(
         Rule,
         {name: content[name] for name in conditions if name in content},

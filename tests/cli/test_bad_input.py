@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +161,29 @@ def test_a_full_disk(callboard: Any, tmp_path: Path) -> None:
     assert failed.code in {Exit.LOCAL, Exit.FAILED}, (failed.code, failed.out, failed.err)
     assert "disk is full" in failed.err
     assert "Traceback" not in failed.err
+
+
+def test_a_node_rehearses_faults_and_says_so_loudly(callboard: Any, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yml"
+    plan.write_text("rules: [{match: {path: '/nope'}, do: {status: {status: 503}}}]")
+    process = callboard.start("node", "--port", "0", "--faults", plan)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    url = process.stdout.readline().split(" at ")[1].split(" ")[0]
+    assert "REHEARSAL: 1 fault rules are on" in process.stderr.readline()
+    with pytest.raises(urllib.error.HTTPError) as caught, urllib.request.urlopen(f"{url}/nope"):
+        pass
+    assert caught.value.code == 503
+    with urllib.request.urlopen(url) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "word"),
+    [(None, 5, "does not exist"), ("rules: [{do: explode}]", 2, "unknown effect"), ("{", 2, "cannot be used")],
+)
+def test_a_useless_fault_plan_says_why(callboard: Any, tmp_path: Path, text: str | None, code: int, word: str) -> None:
+    plan = tmp_path / "plan.yml"
+    if text is not None:
+        plan.write_text(text)
+    callboard("node", "--port", "0", "--faults", plan).assert_failed(code, word)

@@ -207,7 +207,7 @@ def test_a_plan_is_read_from_plain_data() -> None:
         {
             "seed": 7,
             "rules": [
-                {"on": {"path": "*/_bulk"}, "chance": 0.2, "do": {"status": {"status": 429, "retry_after_s": 1}}},
+                {"match": {"path": "*/_bulk"}, "chance": 0.2, "do": {"status": {"status": 429, "retry_after_s": 1}}},
                 {"every": 10, "do": "lose_response"},
             ],
         }
@@ -230,7 +230,7 @@ def test_a_plan_is_read_from_plain_data() -> None:
         ({"rules": [{"do": "refuse", "every": 0}]}, "`every` must be at least 1"),
         ({"rules": [{"do": "refuse", "evry": 2}]}, "unknown key 'evry'"),
         ({"rules": [{"do": {"delay": {"seconds": "long"}}}]}, "rules[0].do.delay.seconds must be a number"),
-        ({"rules": [{"do": "refuse", "on": {"path": "x", "host": "y"}}]}, "rules[0].on: unknown key 'host'"),
+        ({"rules": [{"do": "refuse", "match": {"path": "x", "host": "y"}}]}, "rules[0].match: unknown key 'host'"),
         ({"seed": "x", "rules": [{"do": "refuse"}]}, "seed must be a whole number"),
     ],
 )
@@ -244,7 +244,7 @@ plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["do", "on", "status", "path", "delay", "x"]), inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["do", "match", "status", "path", "delay", "x"]), inner, max_size=3)
     ),
     max_leaves=8,
 )
@@ -252,7 +252,7 @@ plain = st.recursive(
 
 @given(
     st.fixed_dictionaries(
-        {"rules": st.lists(st.dictionaries(st.sampled_from(["do", "on", "chance", "every"]), plain), max_size=3)}
+        {"rules": st.lists(st.dictionaries(st.sampled_from(["do", "match", "chance", "every"]), plain), max_size=3)}
     )
     | plain
 )
