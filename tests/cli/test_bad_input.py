@@ -174,6 +174,7 @@ def test_a_node_rehearses_faults_and_says_so_loudly(callboard: Any, tmp_path: Pa
     with pytest.raises(urllib.error.HTTPError) as caught, urllib.request.urlopen(f"{url}/nope"):
         pass
     assert caught.value.code == 503
+    caught.value.close()
     with urllib.request.urlopen(url) as answer:
         assert answer.status == 200
 
