@@ -51,6 +51,9 @@ SECTIONS = (
         {
             "connector": Entry("connector:connector", "Create, look at and change connectors."),
             "job": Entry("job:job", "Start, watch and cancel sync jobs."),
+            "dead-letters": Entry(
+                "dead_letters:dead_letters", "See which documents failed, and have them tried again."
+            ),
             "source": Entry("source:source", "Look at sources, and make one of your own."),
             "rules": Entry("rules:rules", "Try sync rules before they decide what is indexed."),
         },

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..job import suspend_lost as suspend_lost
     from .dead_letters import DEAD_LETTERS_INDEX as DEAD_LETTERS_INDEX
     from .dead_letters import list_dead_letters as list_dead_letters
+    from .dead_letters import replay_dead_letters as replay_dead_letters
     from .embedding import sync as sync
     from .report import FailedDocument as FailedDocument
     from .report import PartitionReport as PartitionReport
@@ -36,6 +37,7 @@ _HOME = {
     "SyncSettings": ".settings",
     "confirm_deletions": ".state",
     "list_dead_letters": ".dead_letters",
+    "replay_dead_letters": ".dead_letters",
     "run_job": "..job",
     "suspend_lost": "..job",
     "sync": ".embedding",

@@ -2,12 +2,15 @@
 
 One letter per document and stage, in an index of its own in Elasticsearch. The same failure in the next sync is the same letter,
 counted up; a full sync that completes removes the letters of its index that did not come back.
+
+A letter can be marked for replay: the next sync that lists the whole source then prepares its document anew, however unchanged
+the document looks, and removes the letter if it does not come back.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -27,7 +30,7 @@ MAPPINGS: dict[str, Any] = {
     "properties": {
         **{
             name: {"type": "keyword", "ignore_above": 1024}
-            for name in ("index", "connector_id", "job_id", "what", "where", "document_id", "partition")
+            for name in ("index", "connector_id", "job_id", "what", "where", "document_id", "partition", "replay")
         },
         "first_seen": {"type": "date"},
         "last_seen": {"type": "date"},
@@ -38,6 +41,9 @@ MAPPINGS: dict[str, Any] = {
 WAITING_MAX = 200
 """Letters that wait in memory before they are written."""
 WHY_LENGTH_MAX = 2_000
+ASKED = "asked"
+"""What `replay` says in a letter whose document the next sync has to prepare anew."""
+LETTERS_PAGE = 500
 
 
 class DeadLetters:
@@ -48,6 +54,7 @@ class DeadLetters:
         self._index, self._connector_id, self._job_id = index, connector_id, job_id
         self._waiting: list[FailedDocument] = []
         self._is_ready = False
+        self._asked: list[str] = []
         self._lock = trio.Lock()
         self.first: list[FailedDocument] = []
         self.total = 0
@@ -100,6 +107,38 @@ class DeadLetters:
         named = orjson.dumps([self._index, letter.where, letter.document_id or letter.what, letter.partition])
         return hashlib.blake2b(named, digest_size=16).hexdigest()
 
+    async def asked_for(self) -> AsyncGenerator[list[str], None]:
+        """Yield, in pages, the ids of the documents that this sync has to prepare anew. Raises `StoreError`."""
+        query = _both({"index": self._index, "replay": ASKED})
+        pages = self._store.content.existing(
+            DEAD_LETTERS_INDEX, fields=("document_id",), query=query, page_size=LETTERS_PAGE
+        )
+        try:
+            async with aclosing(pages):
+                async for page in pages:
+                    self._asked += page.ids
+                    yield [str(source["document_id"]) for source in page.sources or () if source.get("document_id")]
+        except NotFound:
+            return
+
+    async def forget_replayed(self) -> int:
+        """Remove the letters that `asked_for` told of and that did not come back; return how many. Raises `StoreError`."""
+        removed = 0
+        for start in range(0, len(self._asked), LETTERS_PAGE):
+            told = await self._store.client.mget(
+                index=DEAD_LETTERS_INDEX, ids=self._asked[start : start + LETTERS_PAGE], source_includes=["replay"]
+            )
+            # A letter that came back was written anew, without the mark.
+            resolved = [
+                hit["_id"] for hit in told["docs"] if hit.get("found") and hit["_source"].get("replay") == ASKED
+            ]
+            if resolved:
+                lines = [action_line("delete", letter_id) for letter_id in resolved]
+                await self._store.content.bulk(b"".join(lines), index=DEAD_LETTERS_INDEX)
+                removed += len(resolved)
+        self._asked = []
+        return removed
+
     async def forget_resolved(self) -> int:
         """Remove the letters of this index that this job did not write; return how many. Raises `StoreError`."""
         query: dict[str, Any] = {
@@ -116,10 +155,8 @@ async def list_dead_letters(
     store: Store, *, index: str | None = None, job_id: str | None = None
 ) -> AsyncGenerator[dict[str, Any], None]:
     """Yield the letters of an index or a job, as stored. Close it when stopping early."""
-    filters = [{"term": {name: value}} for name, value in (("index", index), ("job_id", job_id)) if value is not None]
-    pages = store.content.existing(
-        DEAD_LETTERS_INDEX, fields=("*",), query={"bool": {"filter": filters}}, page_size=500
-    )
+    query = _both({"index": index, "job_id": job_id})
+    pages = store.content.existing(DEAD_LETTERS_INDEX, fields=("*",), query=query, page_size=LETTERS_PAGE)
     try:
         async with aclosing(pages):
             async for page in pages:
@@ -127,6 +164,35 @@ async def list_dead_letters(
                     yield {"_id": letter_id, **source}
     except NotFound:
         return
+
+
+def _both(terms: Mapping[str, str | None]) -> dict[str, Any]:
+    return {"bool": {"filter": [{"term": {name: value}} for name, value in terms.items() if value is not None]}}
+
+
+async def replay_dead_letters(store: Store, *, index: str | None = None, job_id: str | None = None) -> int:
+    """Mark the letters of an index or a job, so that the next sync prepares their documents anew; return how many.
+
+    A sync that only reads a source's changes leaves the marks to the next one that lists everything. Raises `StoreError`.
+    Cancelled: some are marked; marking them again does no harm.
+    """
+    properties = {"replay": MAPPINGS["properties"]["replay"]}
+    try:
+        await store.client.indices.put_mapping(index=DEAD_LETTERS_INDEX, properties=properties)
+    except NotFound:
+        return 0
+    marked = 0
+    mark = b'{"doc":{"replay":%b}}\n' % orjson.dumps(ASKED)
+    pages = store.content.existing(
+        DEAD_LETTERS_INDEX, query=_both({"index": index, "job_id": job_id}), page_size=LETTERS_PAGE
+    )
+    async with aclosing(pages):
+        async for page in pages:
+            if page.ids:
+                body = b"".join(action_line("update", letter_id) + mark for letter_id in page.ids)
+                answer = await store.content.bulk(body, index=DEAD_LETTERS_INDEX)
+                marked += sum(1 for item in answer.items if item["update"].get("status", 500) < 300)
+    return marked
 
 
 def letter_of(counters: Counters, letters: DeadLetters, letter: FailedDocument) -> None:

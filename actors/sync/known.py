@@ -167,6 +167,16 @@ class Known:
         seen[row] = 1
         return False
 
+    async def forget_versions(self, ids: Sequence[str]) -> int:
+        """Make these documents look changed, whatever the source says of them; return how many of them are known."""
+        rows = [row for row in (await self.find(ids)).rows if row >= 0]
+        if self._spill is None:
+            for row in rows:
+                self._prints[row] = self._stamps[row] = 0
+        else:
+            await self._spill.write("UPDATE known SET print = 0, stamp = 0 WHERE row = ?", [(row,) for row in rows])
+        return len(rows)
+
     def mark_unchanged(self, documents: Sequence[Document]) -> tuple[list[Document], int]:
         """Mark the documents whose timestamp is the stored one; return the others, and how many were marked before.
 

@@ -254,10 +254,20 @@ class SyncRun:
                 if table is not None:
                     table.close()
         self._in_index = known.count
+        await self._ask_for_replay(known)
         self._knows_partitions = entries is not None or not ledger.is_stored
         if plan.kind == "full" and entries is not None and ledger.wants_compaction(known.count):
             await ledger.compact(known)
         return by_stamp
+
+    async def _ask_for_replay(self, known: Known) -> None:
+        asked = known_of = 0
+        async with aclosing(self.letters.asked_for()) as pages:
+            async for ids in pages:
+                asked += len(ids)
+                known_of += await known.forget_versions(ids)
+        if asked:
+            log.info("dead_letters.replayed", documents=asked, in_index=known_of)
 
     async def _resume(self, state: JobState) -> Entries | None:
         """Take up what an earlier run of this job has left."""
@@ -631,6 +641,7 @@ class SyncRun:
             raise SyncFailed(_parts_unread(holes))
         if self._ledger is not None and plan.kind == "full":
             await self._ledger.completed(plan.setup.hex())
+        await self.letters.forget_replayed()
         if plan.kind == "full" and plan.job_id:
             await self.letters.forget_resolved()
         await self._forget_state()

@@ -12,7 +12,15 @@ import trio
 
 from callboard import node
 from callboard.actors.job import run_job
-from callboard.actors.sync import DeletionLimits, SyncReport, SyncSettings, confirm_deletions, list_dead_letters, sync
+from callboard.actors.sync import (
+    DeletionLimits,
+    SyncReport,
+    SyncSettings,
+    confirm_deletions,
+    list_dead_letters,
+    replay_dead_letters,
+    sync,
+)
 from callboard.node.faults import (
     CutBody,
     FailItems,
@@ -250,6 +258,52 @@ async def test_a_failed_download_keeps_the_document_and_its_text_and_is_named(st
     source.files["file-2.txt"] = b"mended"
     assert (await sync(source, store, index=INDEX)).indexed == 1
     assert (await stored(store))["file-2"]["body"] == "mended"
+
+
+async def letters_of(store: Store) -> list[tuple[str, int, str | None]]:
+    letters = [letter async for letter in list_dead_letters(store, index=INDEX)]
+    return sorted((one["document_id"], one["times"], one.get("replay")) for one in letters)
+
+
+@pytest.mark.parametrize("memory_size_bytes", [1 << 24, 1], ids=["in memory", "on disk"])
+async def test_a_replayed_letter_is_tried_again_by_a_sync_that_would_skip_it(
+    store: Store, memory_size_bytes: int
+) -> None:
+    settings = attrs.evolve(QUICK, known_memory_size_bytes=memory_size_bytes)
+    source = with_files()
+    source.files["file-2.txt"] = source.files["file-4.txt"] = ValueError("the file is odd")
+    await sync(source, store, index=INDEX, settings=settings)
+    source.files["file-2.txt"] = b"mended"
+    source.fetched.clear()
+
+    # By its timestamp nothing has changed, so an incremental sync leaves the failed files alone.
+    assert facts(await sync(source, store, index=INDEX, kind="incremental", settings=settings))[1:4] == (0, 0, 6)
+    assert source.fetched == []
+    assert await letters_of(store) == [("file-2", 1, None), ("file-4", 1, None)]
+
+    assert await replay_dead_letters(store, index=INDEX) == 2
+    assert await letters_of(store) == [("file-2", 1, "asked"), ("file-4", 1, "asked")]
+    report = await sync(source, store, index=INDEX, kind="incremental", settings=settings)
+    assert facts(report) == ("completed", 2, 0, 4, 1)
+    assert set(source.fetched) == {"file-2.txt", "file-4.txt"}
+    assert (await stored(store))["file-2"]["body"] == "mended"
+    # The one that is mended is gone; the other came back, counted up and no longer marked.
+    assert await letters_of(store) == [("file-4", 2, None)]
+
+
+async def test_the_letters_of_an_interrupted_sync_stay_marked(store: Store) -> None:
+    source = with_files()
+    source.files["file-2.txt"] = ValueError("the file is odd")
+    await sync(source, store, index=INDEX)
+    await replay_dead_letters(store, index=INDEX)
+    items = list(source.tables["a"])
+    source.tables = {"a": [*items[:2], OSError("the line went dead"), *items[2:]]}
+    assert (await sync(source, store, index=INDEX)).status == "error"
+    assert await letters_of(store) == [("file-2", 1, "asked")]
+
+
+async def test_there_is_nothing_to_replay_where_nothing_failed(store: Store) -> None:
+    assert await replay_dead_letters(store, index=INDEX) == 0
 
 
 async def test_a_file_above_the_limit_is_indexed_without_text(store: Store) -> None:
