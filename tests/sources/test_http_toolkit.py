@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from callboard.sources.errors import (
+    ConfigurationError,
     CredentialsError,
     NotFound,
     PermissionDenied,
@@ -243,3 +245,29 @@ def test_links_are_found_and_never_followed_in_a_circle() -> None:
     assert pager.after({}) is None
     with pytest.raises(RepeatedPage):
         pager.after({"@odata.nextLink": "http://a"})
+
+
+@pytest.mark.parametrize(
+    ("answer", "wait_s"),
+    [
+        (httpx.Response(403, headers={"retry-after": "7", "x-ratelimit-remaining": "50"}), 7),
+        (httpx.Response(403, content=b"You have exceeded a secondary rate limit"), 60),
+    ],
+)
+async def test_limits_on_bursts_that_come_as_403_are_waited_for(
+    answer: httpx.Response, wait_s: float, autojump_clock: MockClock
+) -> None:
+    before_s = trio.current_time()
+    async with client(answer, httpx.Response(200, json={})) as (opened, asked):
+        await opened.json("GET", "/x")
+    assert len(asked) == 2
+    assert trio.current_time() - before_s == pytest.approx(wait_s, abs=1)
+
+
+async def test_an_untrusted_certificate_names_the_setting_and_is_not_tried_again() -> None:
+    lost = httpx.ConnectError("no")
+    lost.__cause__ = ssl.SSLCertVerificationError("self-signed certificate")
+    async with client(lost, verify_setting="verify_certificates") as (opened, asked):
+        with pytest.raises(ConfigurationError, match="'verify_certificates'"):
+            await opened.json("GET", "/x")
+    assert len(asked) == 1
