@@ -174,7 +174,7 @@ class MySQL(Source[MySQLConfig]):
                 columns = await connection.begin(f"SELECT * FROM {self._relation(table)}")  # noqa: S608 - quoted
                 shape = self._shape((table,), columns, [columns.index(key[0]) for key in keys], table)
                 while rows := await connection.next_rows(size):
-                    yield [shape.document(row, stamp or now().isoformat()) for row in rows], None
+                    yield [*shape.documents(rows, stamp or now().isoformat())], None
                 return
             await connection.rows("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
             while True:
@@ -189,7 +189,7 @@ class MySQL(Source[MySQLConfig]):
                             f"The table {table} gives the same rows again; its key cannot be compared."
                         )
                     after = last
-                    yield [shape.document(row, stamp or now().isoformat()) for row in rows], after
+                    yield [*shape.documents(rows, stamp or now().isoformat())], after
                 if len(rows) < size:
                     return
 
@@ -205,7 +205,7 @@ class MySQL(Source[MySQLConfig]):
                 return
             shape = self._shape(rule.tables, columns, [columns.index(key) for key in keys], list(rule.tables))
             while rows := await connection.next_rows(max(1, self.config.fetch_size)):
-                yield [shape.document(row, stamp or now().isoformat()) for row in rows], None
+                yield [*shape.documents(rows, stamp or now().isoformat())], None
 
     async def _keys_of(self, connection: _Connection, rule: Rule) -> list[str]:
         names: set[str] = set()

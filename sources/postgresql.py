@@ -52,6 +52,8 @@ from .tls import verifying_context
 T = TypeVar("T")
 
 CONNECT_S: Final = 30.0
+FETCH_SIZE: Final = 50
+"""As entered from the start in every connector; it never bounded what crossed the wire, so it does not now."""
 CLOSE_S: Final = 2.0
 # The driver raises its internal error, too, when a connection dies between the parts of an answer.
 _DRIVER_ERRORS: Final = (
@@ -88,7 +90,9 @@ class PostgresConfig:
         display="textarea",
         tooltip="* takes all. Unused under advanced rules.",
     )
-    fetch_size: int = setting("Rows per fetch", default_value=50, required=False, advanced=True, display="numeric")
+    fetch_size: int = setting(
+        "Rows per fetch", default_value=FETCH_SIZE, required=False, advanced=True, display="numeric"
+    )
     retry_count: int = setting(
         "Attempts per request", default_value=3, required=False, advanced=True, display="numeric"
     )
@@ -212,8 +216,8 @@ class Postgres(Source[PostgresConfig]):
                 async for columns, page in rows:
                     places = [columns.index(key["name"]) for key in keys]
                     shape = self._shape((table,), columns, places, table)
-                    documents = [shape.document(row, stamp or now().isoformat()) for row in page]
-                    yield list(documents), _resumable([page[-1][place] for place in places])
+                    documents: list[Document | Failure] = [*shape.documents(page, stamp or now().isoformat())]
+                    yield documents, _resumable([page[-1][place] for place in places])
 
     async def _rule(self, partition: Partition) -> AsyncGenerator[tuple[list[Document | Failure], None], None]:
         rule = read_rules([partition.data["rule"]])[0]
@@ -232,7 +236,7 @@ class Postgres(Source[PostgresConfig]):
                     shape = self._shape(
                         rule.tables, columns, [lowered.index(key.lower()) for key in keys], list(rule.tables)
                     )
-                    yield [shape.document(row, stamp or now().isoformat()) for row in page], None
+                    yield [*shape.documents(page, stamp or now().isoformat())], None
 
     async def _keys_of(self, connection: Any, rule: Rule) -> list[str]:
         keys: list[str] = []
@@ -277,6 +281,8 @@ class Postgres(Source[PostgresConfig]):
         columns = [attribute.name for attribute in statement.get_attributes()]
         cursor = await self._run(statement.cursor(*arguments))
         fetch_size = max(1, self.config.fetch_size)
+        if fetch_size == FETCH_SIZE:
+            fetch_size = PARTITION_ROWS_PER_PAGE
         is_over = False
         while not is_over:
             page, is_over = await self._run(_page(cursor, fetch_size))
@@ -367,7 +373,7 @@ async def _page(cursor: Any, fetch_size: int) -> tuple[list[Any], bool]:
     rows: list[Any] = []
     while len(rows) < PARTITION_ROWS_PER_PAGE:
         fetched = await cursor.fetch(fetch_size)
-        rows += map(tuple, fetched)
+        rows += fetched
         if len(fetched) < fetch_size:
             return rows, True
     return rows, False

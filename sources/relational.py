@@ -6,7 +6,7 @@ Ids and field names are those of existing indices, letter by letter: a changed i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from hashlib import md5
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
@@ -135,6 +135,15 @@ class Values:
             return self._other(value)
         return value if convert is None else convert(value)
 
+    def plain_column(self, column: Sequence[Any]) -> Sequence[JSON]:
+        """Convert the values of one column."""
+        kinds = set(map(type, column))
+        if kinds <= _AS_THEY_ARE:
+            return column
+        if len(kinds) == 1 and (convert := self._converters.get(*kinds)) is not None:
+            return list(map(convert, column))
+        return list(map(self.plain, column))
+
     def _other(self, value: Any) -> JSON:
         if isinstance(value, Mapping) or hasattr(value, "keys"):
             return {str(key): self.plain(one) for key, one in value.items()}
@@ -164,18 +173,21 @@ def _finite(value: float) -> float | None:
 
 
 def _decimal(value: Decimal) -> float | None:
-    return _finite(float(value))
+    number = float(value)
+    return number if isfinite(number) else None
 
 
 def _text(value: bytes) -> str:
     return bytes(value).decode("utf-8", errors="ignore")
 
 
+_AS_THEY_ARE: Final = frozenset({int, str, bool, type(None)})
 _CONVERTERS: Final[Mapping[type[Any], Callable[[Any], JSON] | None]] = {
     **dict.fromkeys((type(None), bool, int, str), None),
     float: _finite,
     Decimal: _decimal,
     timedelta: duration,
+    **{kind: kind.isoformat for kind in (datetime, date, time)},
     **dict.fromkeys((bytes, bytearray, memoryview), _text),
     **dict.fromkeys((UUID, IPv4Address, IPv6Address, IPv4Interface, IPv6Interface, IPv4Network, IPv6Network), str),
 }
@@ -195,10 +207,23 @@ class RowShape:
     values: Values
     id_prefix: str = ""
 
-    def document(self, row: Sequence[Any], timestamp: str) -> Document:
-        """Make the document of one row."""
-        plain = self.values.plain
-        fields = dict(zip(self.names, map(plain, row), strict=True))
-        fields.update(self.extra)
-        keys = [row[place] for place in self.key_places]
-        return Document(row_id(self.tables, keys, self.id_prefix), fields, timestamp=timestamp)
+    def documents(self, rows: Sequence[Sequence[Any]], timestamp: str) -> list[Document]:
+        """Make a document of each row of a page.
+
+        Column by column, for in a column nearly all values are of one type: what to do with them is asked once.
+        """
+        columns = list(zip(*rows, strict=True))
+        prefix = row_id(self.tables, (), self.id_prefix)
+        ids = _joined([columns[place] for place in self.key_places])
+        plain = zip(*map(self.values.plain_column, columns), strict=True)
+        names, extra = self.names, self.extra
+        return [
+            Document(prefix + key, {**dict(zip(names, row, strict=True)), **extra}, timestamp)
+            for key, row in zip(ids, plain, strict=True)
+        ]
+
+
+def _joined(keys: Sequence[Sequence[Any]]) -> Iterable[str]:
+    if any(None in column for column in keys):
+        return ["_".join([str(value) for value in row if value is not None]) for row in zip(*keys, strict=True)]
+    return map("_".join, zip(*(map(str, column) for column in keys), strict=True))
