@@ -6,6 +6,7 @@ seen by its supervisor, whoever asked gets `ActorDied`. `stop` ends it after the
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 import attrs
@@ -33,6 +34,7 @@ class Actor:
     slow_handler_s: ClassVar[float] = 1.0
     """A message that takes longer emits the event `slow_handler`."""
     handlers: ClassVar[dict[type[Any], str]] = {}
+    _methods: ClassVar[dict[type[Any], Callable[..., Awaitable[Any]]]] = {}
 
     context: Context
     """Set before `started` is called."""
@@ -40,6 +42,7 @@ class Actor:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.handlers = handler_table(cls)
+        cls._methods = {message_class: getattr(cls, name) for message_class, name in cls.handlers.items()}
 
     async def started(self) -> None:
         """Called before the first message. What it raises goes to whoever started the actor."""
@@ -253,7 +256,7 @@ async def run_actor(actor: Actor, ref: ActorRef[Any], task_status: trio.TaskStat
     try:
         await actor.started()
         task_status.started()
-        table = {message_class: getattr(actor, name) for message_class, name in actor.handlers.items()}
+        methods = actor._methods
         while True:
             if timers._heap:
                 with trio.move_on_at(timers.next_s()):
@@ -265,7 +268,7 @@ async def run_actor(actor: Actor, ref: ActorRef[Any], task_status: trio.TaskStat
             if waiting > mailbox.peak:
                 mailbox.peak = waiting
             while timers._heap and not mailbox.control and (due := timers.take_due(began_s)) is not None:
-                await table[type(due)](due)
+                await methods[type(due)](actor, due)
                 ref.processed += 1
                 now_s = clock()
                 if now_s - began_s > slow_s:
@@ -280,9 +283,9 @@ async def run_actor(actor: Actor, ref: ActorRef[Any], task_status: trio.TaskStat
                 if message is _STOP or message is _FINISH:
                     return message is _STOP
                 if type(message) is _Asked:
-                    await _answer(table, message, ref)
+                    await _answer(actor, message, ref)
                 else:
-                    await table[type(message)](message)
+                    await methods[type(message)](actor, message)
                 now_s = clock()
                 if now_s - began_s > slow_s:
                     _report_slow(message, ref, now_s - began_s)
@@ -298,11 +301,11 @@ def _report_slow(message: Any, ref: ActorRef[Any], took_s: float) -> None:
     ref._events.emit("slow_handler", ref.path, (type(told).__name__, took_s))
 
 
-async def _answer(table: dict[type[Any], Any], asked: _Asked, ref: ActorRef[Any]) -> None:
+async def _answer(actor: Actor, asked: _Asked, ref: ActorRef[Any]) -> None:
     if not asked.wanted:
         return
     try:
-        asked.value = await table[type(asked.message)](asked.message)
+        asked.value = await actor._methods[type(asked.message)](actor, asked.message)
     except BaseException as error:
         ref._fail(asked, StopReason("error", error) if isinstance(error, Exception) else None)
         raise

@@ -21,6 +21,7 @@ from .events import Events
 from .handle import Handle, TaskRef
 from .lifecycle import (
     NORMAL,
+    SHUTDOWN,
     ChildSpec,
     NameTaken,
     RestartsExhausted,
@@ -221,6 +222,7 @@ class SupervisorRef(Handle):
                     return
                 await self._wait_to_restart(child, was_brought_down and reason.kind != "error")
                 if self._is_last_life(child):
+                    reason = SHUTDOWN
                     return
                 child.restarts += 1
                 self._events.emit("restarted", child.ref.path, str(reason))

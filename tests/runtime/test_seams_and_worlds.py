@@ -21,6 +21,7 @@ from callboard.runtime import (
     WorkerCrashed,
     WorkerTimeout,
     blocking,
+    handles,
     monotonic,
     new_id,
     now,
@@ -231,14 +232,13 @@ async def test_who_blocks_the_loop_is_named() -> None:
         async def started(self) -> None:
             self.context.timers.after(0.05, Crash())
 
-    async def block(message: Crash) -> None:
-        time.sleep(0.6)  # noqa: ASYNC251 - what is to be found
+        @handles
+        async def on_crash(self, message: Crash) -> None:
+            time.sleep(0.6)  # noqa: ASYNC251 - what is to be found
 
-    actor = Blocks([])
-    actor.on_crash = block  # type: ignore[method-assign]
     async with open_system() as system, watch_for_stalls(system, longer_than_s=0.15):
         with system.events.listen() as events, trio.fail_after(10):
-            await system.spawn(ChildSpec(name="a", start=lambda: actor))
+            await system.spawn(ChildSpec(name="a", start=lambda: Blocks([])))
             async for event in events:
                 if event.kind == "stalled":
                     break

@@ -286,7 +286,7 @@ async def test_a_child_can_be_ended_while_it_waits_to_restart(
             ref.cancel()
         else:
             await system.stop()
-        await ref.monitor()
+        assert await ref.monitor() == StopReason("shutdown")
         assert trio.current_time() - began_s < 0.1
         assert recorders.diary.count("start a") == 1
 
