@@ -90,7 +90,7 @@ def extractous_engine() -> Engine:
     import extractous  # type: ignore[import-untyped]  # the package has no type hints
 
     neighbour = runpy.run_path(str(Path(__file__).with_name("office_open_xml.py")))
-    holds_comments = neighbour["holds_comments"]
+    engine_fails_on = neighbour["engine_fails_on"]
     read_office_open_xml, not_readable = neighbour["read_office_open_xml"], neighbour["NotReadable"]
     extractor_class = extractous.Extractor
 
@@ -104,7 +104,7 @@ def extractous_engine() -> Engine:
     def read(path: str, characters: int, simple: bool) -> Answer:
         if simple:
             return read_simply(path, characters, "")
-        if holds_comments(path):
+        if engine_fails_on(path):
             answer = read_simply(path, characters, "")
             if answer["status"] == "text":
                 return answer

@@ -1,7 +1,7 @@
-"""The text of docx, xlsx and pptx by their XML alone: what is tried when the engine cannot read one.
+"""The text of docx, xlsx, pptx and vsdx by their XML alone: what is tried when the engine cannot read one.
 
-The ahead-of-time compiled engine lacks a part of its schemas and fails on every docx that has a comments part, and it needs
-gigabytes for long ones. This reader streams, needs next to no memory, and keeps order and breaks but no more of the layout.
+The ahead-of-time compiled engine lacks a part of its schemas and fails on every docx that has a comments part and on drawings,
+and it needs gigabytes for long documents. This reader streams, needs next to no memory, and keeps order and breaks but no more of the layout.
 
 It runs in the worker process, so it imports nothing but the standard library.
 """
@@ -22,6 +22,8 @@ _DOCUMENT_PARTS = (
     r"word/footer\d*\.xml",
 )
 _SLIDE_PARTS = (r"ppt/slides/slide\d+\.xml", r"ppt/notesSlides/notesSlide\d+\.xml", r"ppt/comments/.*\.xml")
+_PAGE_PARTS = r"visio/pages/page\d+\.xml"
+_FATAL_PARTS = frozenset({"word/comments.xml", "visio/document.xml"})
 _CORE = "docProps/core.xml"
 
 
@@ -29,11 +31,11 @@ class NotReadable(Exception):
     """The file is no Office Open XML file that this reader knows."""
 
 
-def holds_comments(path: str) -> bool:
-    """Whether this is a docx with a comments part, which the engine fails on, at the price of itself."""
+def engine_fails_on(path: str) -> bool:
+    """Whether this is a docx with a comments part, or a drawing, which the engine fails on, at the price of itself."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return "word/comments.xml" in archive.namelist()
+            return not _FATAL_PARTS.isdisjoint(archive.namelist())
     except (zipfile.BadZipFile, OSError, ValueError):
         return False
 
@@ -49,8 +51,10 @@ def read_office_open_xml(path: str, characters_max: int) -> tuple[str, dict[str,
                 pieces = _paragraphs(archive, names, _SLIDE_PARTS)
             elif any(name.startswith("xl/") for name in names):
                 pieces = _cells(archive, names)
+            elif any(name.startswith("visio/") for name in names):
+                pieces = _shapes(archive, names)
             else:
-                raise NotReadable("It has neither text, nor slides, nor sheets.")
+                raise NotReadable("It has neither text, nor slides, nor sheets, nor drawings.")
             return _taken(pieces, characters_max), _properties(archive, names)
     except (zipfile.BadZipFile, ParseError, OSError, EOFError, KeyError, RuntimeError, ValueError) as error:
         raise NotReadable(str(error)) from error
@@ -116,6 +120,11 @@ def _cells(archive: zipfile.ZipFile, names: list[str]) -> Iterator[str]:
     for name in sorted((name for name in names if re.fullmatch(r"xl/worksheets/sheet\d+\.xml", name)), key=_number):
         yield titles.get(_number(name)[0], "") + "\n"
         yield from _elements(archive, name, "row", lambda row: _row(row, shared))
+
+
+def _shapes(archive: zipfile.ZipFile, names: list[str]) -> Iterator[str]:
+    for name in sorted((name for name in names if re.fullmatch(_PAGE_PARTS, name)), key=_number):
+        yield from _elements(archive, name, "Text", lambda text: "".join(text.itertext()).strip() + "\n")
 
 
 def _row(row: Element, shared: list[str]) -> str:

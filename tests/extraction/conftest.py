@@ -51,6 +51,27 @@ WORDS = (
     "Göteborg",
     "emphasis",
 )
+CAIRO = """
+import cairo, sys
+surface = cairo.PDFSurface(sys.argv[1], 400, 200)
+context = cairo.Context(surface)
+for line in ("Überschrift: Zürich, Göteborg, naïve €", "second page"):
+    context.move_to(20, 40)
+    context.show_text(line)
+    context.show_page()
+surface.finish()
+"""
+PROCESS = """<?xml version="1.0" encoding="UTF-8"?>
+<definitions xmlns="http://www.omg.org/spec/BPMN/20100524/MODEL" xmlns:bpmndi="http://www.omg.org/spec/BPMN/20100524/DI"
+ xmlns:dc="http://www.omg.org/spec/DD/20100524/DC" xmlns:di="http://www.omg.org/spec/DD/20100524/DI" id="d">
+<process id="p"><startEvent id="s" name="Anfang in Zürich"/><task id="t" name="Check the thunder sheet"/>
+<sequenceFlow id="f" sourceRef="s" targetRef="t"/></process>
+<bpmndi:BPMNDiagram id="g"><bpmndi:BPMNPlane id="l" bpmnElement="p">
+<bpmndi:BPMNShape id="s1" bpmnElement="s"><dc:Bounds x="100" y="100" width="36" height="36"/></bpmndi:BPMNShape>
+<bpmndi:BPMNShape id="t1" bpmnElement="t"><dc:Bounds x="200" y="80" width="100" height="80"/></bpmndi:BPMNShape>
+<bpmndi:BPMNEdge id="f1" bpmnElement="f"><di:waypoint x="136" y="118"/><di:waypoint x="200" y="118"/></bpmndi:BPMNEdge>
+</bpmndi:BPMNPlane></bpmndi:BPMNDiagram></definitions>
+"""
 CELLS = ("Zürich", "443037", "Göteborg", "604829", "Kraków")
 
 
@@ -101,9 +122,41 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, server_missing: Callable[[s
         made[f".{kind}"] = _convert(table, kind, office, "--infilter=CSV:44,34,76,1")
     for kind in ("ppt", "odp"):
         made[f".{kind}"] = _convert(made[".pptx"], kind, office)
+    made["cairo.pdf"] = _draw_with_cairo(folder / "drawn.pdf", server_missing)
+    made[".vsdx"] = _draw_for_visio(folder)
+    made[".msg"] = _write_message(folder / "letter.msg")
+    made[".xlsb"] = Path(__file__).with_name("table.xlsb")
     secret = 'pdf:writer_pdf_Export:{"EncryptFile":{"type":"boolean","value":"true"},"DocumentOpenPassword":{"type":"string","value":"x"}}'
     made["secret.pdf"] = _convert(made[".docx"], secret, folder / "secret", kind="pdf")
     return made
+
+
+def _draw_with_cairo(target: Path, server_missing: Callable[[str, str], None]) -> Path:
+    # Debian's own Python has the binding; a PDF of cairo names its glyphs in another way than one of LibreOffice.
+    python = "/usr/bin/python3"
+    found = subprocess.run([python, "-c", "import cairo"], capture_output=True, check=False)
+    if found.returncode != 0:
+        server_missing("cairo's binding for Python, which draws a PDF", "sudo apt-get install python3-cairo")
+    subprocess.run([python, "-c", CAIRO, target], check=True, capture_output=True)
+    return target
+
+
+def _draw_for_visio(folder: Path) -> Path:
+    from bpmn_to_vsdx import convert_file  # type: ignore[import-untyped]
+
+    source = folder / "process.bpmn"
+    source.write_text(PROCESS, encoding="utf-8")
+    convert_file(str(source), str(folder))
+    return folder / "process.vsdx"
+
+
+def _write_message(target: Path) -> Path:
+    from aspose.email_foss import msg  # type: ignore[import-untyped]
+
+    message = msg.MapiMessage.create("Grüße aus Zürich", "The minutes are attached, naïve as they are. €")
+    message.add_recipient("joe@example.org", display_name="Joe")
+    message.save(str(target))
+    return target
 
 
 def _convert(source: Path, filter_: str, folder: Path, *options: str, kind: str = "") -> Path:

@@ -70,3 +70,21 @@ async def test_the_nodes_pipeline_gives_the_same_body_as_the_local_path(corpus: 
             ]
             assert bodies[0] == bodies[1], kind
             assert "Zürich" in bodies[0]["body"]
+
+
+async def test_the_node_answers_for_the_one_document_whose_attachment_is_broken() -> None:
+    async with (
+        open_extractor(ExtractionSettings(engine="plain")) as extractor,
+        open_node(port=None, attachment_reader=attachment_reader(extractor)) as node,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app=node.app), base_url="http://node.test") as client,
+    ):
+        pipeline = {"processors": [{"attachment": {"field": "data"}}]}
+        assert (await client.put("/_ingest/pipeline/p", json=pipeline)).status_code == 200
+        broken, good = (base64.b64encode(content).decode() for content in (b"%PDF-1.4 broken", b"wind machine"))
+        body = f'{{"index":{{"_id":"1"}}}}\n{{"data":"{broken}"}}\n{{"index":{{"_id":"2"}}}}\n{{"data":"{good}"}}\n'
+        headers = {"content-type": "application/x-ndjson"}
+        answer = await client.post("/a/_bulk?pipeline=p", content=body, headers=headers)
+        assert answer.status_code == 200
+        first, second = (item["index"] for item in answer.json()["items"])
+        assert (first["status"], second["status"]) == (400, 201)
+        assert "unsupported" in first["error"]["reason"]
