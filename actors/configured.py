@@ -25,6 +25,7 @@ def store_target(
     common: dict[str, Any] = {
         "role": role,
         "request_timeout_s": elasticsearch.request_timeout,
+        "compress": elasticsearch.compress,
         "use_connectors_api": elasticsearch.feature_use_connectors_api,
         "retries": RetryPolicy(
             attempts_max=elasticsearch.max_retries,

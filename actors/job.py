@@ -16,7 +16,7 @@ import attrs
 import structlog
 import trio
 
-from ..protocol import Connector, JobType, Pipeline, SyncJob, TransitionRefused
+from ..protocol import Connector, JobStatus, JobType, Pipeline, SyncJob, TransitionRefused
 from ..protocol import jobs as transitions
 from ..protocol.configuration import InvalidConfiguration, read_configuration
 from ..protocol.filtering import CompiledRules, InvalidRules, compile_rules
@@ -94,6 +94,7 @@ async def run_job(
         content_store or store,
         mine,
         connector,
+        goes_on=found.status is JobStatus.SUSPENDED,
         settings=settings,
         make_source=make_source or source_of,
         extractor=extractor,
@@ -139,6 +140,7 @@ class _RunningJob:
         mine: SyncJob,
         connector: Connector,
         *,
+        goes_on: bool,
         settings: SyncSettings,
         make_source: MakeSource,
         extractor: Any,
@@ -147,6 +149,7 @@ class _RunningJob:
         on_progress: Callable[[ProgressEvent], None] | None,
     ) -> None:
         self._store, self._content_store, self._mine, self._connector = store, content_store, mine, connector
+        self._goes_on = goes_on
         self._settings, self._make_source, self._extractor = settings, make_source, extractor
         self._stop, self._if_interrupted, self._on_progress = stop, if_interrupted, on_progress
         self._run: SyncRun | None = None
@@ -253,6 +256,7 @@ class _RunningJob:
             text_locally=extracts or pipeline is None,
             read_content=extracts or wanted.extract_binary_content,
             job_id=job.id,
+            goes_on=self._goes_on,
             connector_id=self._connector.id,
             deletions_confirmed=await confirmed_for(self._store, snapshot.index_name),
         )

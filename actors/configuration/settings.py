@@ -130,6 +130,7 @@ class ElasticsearchSettings:
     log_level: str = option("Level of the transport's own log lines.", "INFO", reloadable=True)
     headers: Mapping[str, str] = option("Extra headers on every request.", factory=dict, secret=True)
     feature_use_connectors_api: bool = option("Use the `_connector` API where it can do what is needed.", True)
+    compress: bool = option("Send and ask for gzip: less network, more processor time.", False)
     bulk: BulkSettings = option("How documents travel.", factory=BulkSettings)
 
 

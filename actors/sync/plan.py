@@ -32,6 +32,8 @@ class SyncPlan:
     job_id: str = ""
     connector_id: str = ""
     deletions_confirmed: bool = False
+    goes_on: bool = False
+    """An earlier run of the same job was suspended, or died."""
 
     @property
     def hidden_fields(self) -> Mapping[str, Any]:

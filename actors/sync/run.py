@@ -117,6 +117,9 @@ class SyncRun:
         tracks = bool(plan.job_id) and source.features.resumable and plan.kind == "full"
         self._state = JobState(store, plan.job_id) if tracks else None
         self._stage = "elasticsearch"
+        if plan.goes_on and not tracks:
+            what = "this source" if plan.kind == "full" else f"a sync of this kind ({plan.kind})"
+            self._notes.append(f"{what} cannot go on from a checkpoint, so the job started over")
 
     # What it says
 
@@ -274,6 +277,8 @@ class SyncRun:
         await state.open()
         earlier = await state.load()
         if not earlier:
+            if self._plan.goes_on:
+                self._notes.append("no checkpoint was reached before, so the job started over")
             return None
         for one in earlier.values():
             partition = PartitionProgress(one.key, hash64(one.key.encode()), resumable=True)

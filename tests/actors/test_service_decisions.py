@@ -211,6 +211,7 @@ def test_every_part_gets_what_the_operator_wrote() -> None:
                 "host": "https://es:9200",
                 "api_key": "key-of-all",
                 "request_timeout": 7,
+                "compress": True,
                 "max_retries": 2,
             },
             "elasticsearch.bulk": {"chunk_size": 100, "chunk_max_mem_size": 1, "max_text_document_size": 0},
@@ -223,6 +224,7 @@ def test_every_part_gets_what_the_operator_wrote() -> None:
         "https://es:9200", "key-of-all", None, 7,
     )  # fmt: skip
     assert target.retries.attempts_max == 2
+    assert target.compress
     engine = engine_settings(read)
     assert (engine.bulk_documents_max, engine.bulk_size_bytes_max, engine.text_size_bytes_max) == (50, 2**20, None)
     assert (engine.errors.total_max, engine.deletions.release) == (5, "next_full_sync")

@@ -524,6 +524,22 @@ async def test_a_suspended_job_goes_on_where_it_was_with_counts_and_deletions_ri
     assert (job.indexed_document_count, job.deleted_document_count) == (900, 100)
 
 
+async def test_a_suspended_job_of_a_source_that_cannot_go_on_starts_over_and_says_so(store: Store) -> None:
+    half = Blocking({"a": rows(500)})
+    half.features = Features()
+    async with _job(store, half) as job_id:
+        with trio.move_on_after(0.5):
+            await run_job(store, job_id, make_source=lambda *_: half, settings=LAX)
+    assert (await store.jobs.get(job_id)).status is JobStatus.SUSPENDED
+    whole = ScriptedSource({"a": rows(900)})
+    whole.features = Features()
+    report = await run_job(store, job_id, make_source=lambda *_: whole, settings=LAX)
+    assert whole.started_from == {"a": None}
+    assert "this source cannot go on from a checkpoint, so the job started over" in report.notes
+    assert (await store.jobs.get(job_id)).metadata["callboard"]["notes"] == list(report.notes)
+    await expect_equal(store, whole)
+
+
 async def test_the_job_checks_in_while_the_source_is_slow(store: Store) -> None:
     source = Blocking({"a": rows(10)})
     async with _job(store, source) as job_id, trio.open_nursery() as nursery:
