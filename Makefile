@@ -4,10 +4,11 @@ PYTHON := $(VENV)/bin/python
 # The newest interpreter that Callboard supports; `make PYTHON3=/path/to/python ...` chooses another.
 PYTHON3 ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell command -v $(name) >/dev/null && $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
 DIR ?=
+SEEDS ?= 1000
 PYTEST ?= --numprocesses=auto --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint unit format docs clean
+.PHONY: help run test lint unit simulate format docs clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -25,6 +26,9 @@ lint: $(VENV)/.development ## Style, types and who may import whom
 
 unit: $(VENV)/.development ## The whole test suite, in parallel; `make unit PYTEST=tests/cli` runs a part
 	$(PYTHON) -m pytest $(PYTEST)
+
+simulate: $(VENV)/.development ## Simulated disasters; `make simulate SEEDS=100000` goes on for long, and where it was stopped
+	$(PYTHON) -m tests.simulation --seeds $(SEEDS) --resume .simulation-$(SEEDS)
 
 format: $(VENV)/.development ## Lay out the code as `lint` wants it
 	$(VENV)/bin/ruff check --fix --quiet .

@@ -199,8 +199,8 @@ class _Anything(int):
 def _takes_a_document_whose_file_was_not_read_for_done() -> Iterator[None]:
     right = preparing.Preparer.completed
 
-    def completed(self: Any, wanted: Any, more: Any, *, failed: bool) -> Operation:
-        return right(self, wanted, more, failed=False)
+    def completed(self: Any, wanted: Any, more: Any, **options: Any) -> Operation:
+        return right(self, wanted, more, **{**options, "failed": False})
 
     with patch.object(preparing.Preparer, "completed", completed):
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from .rates import draw_rates
 SEEDS = int(os.environ.get("CALLBOARD_SIMULATED_SEEDS", "120"))
 MUTANT_SEEDS = 80
 """A mistake has to be found within so many seeds."""
+LATE_FINDERS = (24, 19, 14)
+"""Asked first, to save time: rare combinations that some mistakes need. Only the order of the search depends on them."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -67,8 +70,6 @@ def test_a_campaign_notices_what_never_happened() -> None:
 
 
 def test_seeds_draw_different_misfortunes() -> None:
-    import random
-
     drawn = [draw_rates(random.Random(seed)) for seed in range(100)]
     assert any(not rates.server for rates in drawn)
     assert any(len(rates.server) > 5 for rates in drawn)
@@ -78,6 +79,7 @@ def test_seeds_draw_different_misfortunes() -> None:
 @pytest.mark.parametrize("mistake", MUTATIONS)
 def test_the_simulation_finds_a_deliberate_mistake(mistake: str) -> None:
     with MUTATIONS[mistake]():
-        found = next((outcome for seed in range(MUTANT_SEEDS) if (outcome := run_seed(seed)).violations), None)
+        seeds = dict.fromkeys((*LATE_FINDERS, *range(MUTANT_SEEDS)))
+        found = next((outcome for seed in seeds if (outcome := run_seed(seed)).violations), None)
     assert found is not None, f"{MUTANT_SEEDS} seeds do not find a product that {mistake}"
     print(f"seed {found.seed}: {found.violations[0]}")
