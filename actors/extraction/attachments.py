@@ -50,5 +50,5 @@ def attachment_reader(extractor: Extractor) -> Callable[[bytes, str | None], Awa
     return read
 
 
-class AttachmentUnreadable(Exception):
-    """The bytes of an attachment could not be turned into text."""
+class AttachmentUnreadable(ValueError):
+    """The bytes of an attachment could not be turned into text. A `ValueError`, as what reads a bad value raises."""
