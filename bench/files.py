@@ -59,14 +59,7 @@ def floor(root: str, port: int) -> None:
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         async with stream:
             for page in pages:
-                parts = []
-                for entry in page:
-                    status = entry.stat()
-                    one = md5(entry.path.encode(), usedforsecurity=False).hexdigest()
-                    body = Path(entry.path).read_bytes().decode()
-                    fields = {"id": one, "path": entry.path, "size": status.st_size, "body": body}
-                    parts += [b'{"index":{"_id":"%s"}}\n' % one.encode(), orjson.dumps(fields), b"\n"]
-                await send(stream, b"".join(parts))
+                await send(stream, _operations(page))
 
     async def both() -> None:
         entries = _entries(root)
@@ -76,6 +69,16 @@ def floor(root: str, port: int) -> None:
             nursery.start_soon(half, pages)
 
     trio.run(both)
+
+
+def _operations(page: tuple[os.DirEntry[str], ...]) -> bytes:
+    parts = []
+    for entry in page:
+        status = entry.stat()
+        one = md5(entry.path.encode(), usedforsecurity=False).hexdigest()
+        fields = {"id": one, "path": entry.path, "size": status.st_size, "body": Path(entry.path).read_bytes().decode()}
+        parts += [b'{"index":{"_id":"%s"}}\n' % one.encode(), orjson.dumps(fields), b"\n"]
+    return b"".join(parts)
 
 
 def _entries(root: str) -> Iterator[os.DirEntry[str]]:

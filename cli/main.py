@@ -128,7 +128,10 @@ def run(arguments: Sequence[str]) -> int:
         code: Any = callboard.main(list(arguments), prog_name="callboard", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else Exit.DONE
-    except click.Abort:
+    except click.Abort as problem:
+        if isinstance(problem.__cause__, KeyboardInterrupt):
+            # Not at a question but at work: click makes one of both.
+            return _failed("Interrupted.", "", Exit.INTERRUPTED)
         click.echo("Stopped; nothing was done.", err=True)
         return Exit.FAILED
     except click.ClickException as problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -190,7 +191,7 @@ def print_ended(ended: Ended, index_name: str) -> None:
         case "completed":
             click.echo(f"{index_name}: {line}")
         case "error":
-            note(f"Error: {one_line(report.error or 'The sync failed.')}")
+            note(f"Error: {_reason(report.error)}")
             note(f"       Until then: {line}")
         case status:
             note(f"{status.capitalize()}: {line}")
@@ -202,3 +203,8 @@ def print_ended(ended: Ended, index_name: str) -> None:
         note(f"  note: {remark}")
     if report.held_back_deletions:
         note(f"  If these deletions are meant: callboard job confirm-deletes {report.job_id}")
+
+
+def _reason(error: str | None) -> str:
+    # The job document names the class of the error too, for programs; a person reads the sentence.
+    return re.sub(r"^[A-Z][A-Za-z]+: (?=\S)", "", one_line(error or "")) or "The sync failed."

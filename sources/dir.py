@@ -241,7 +241,7 @@ class _Walk:
             # Gone between listing and looking: as if it had never been listed.
             return
         except OSError as error:
-            self._found.append(Failure("item", _shown(entry.path), _why(error), document_id=_safe_id(entry.path)))
+            self._found.append(Failure("item", _shown(entry.path), _why(error), document_id=_id_of(entry.path)))
 
     def _descend(self, entry: os.DirEntry[str], names: tuple[str, ...]) -> None:
         assert self._open is not None
@@ -259,9 +259,10 @@ class _Walk:
 
     def _document(self, entry: os.DirEntry[str], names: Sequence[str]) -> Document | Failure:
         path = entry.path
-        document_id = _safe_id(path)
-        if document_id is None:
-            return Failure("item", _shown(path), "The name of the file is not UTF-8 text, so it cannot be a document.")
+        document_id = _id_of(path)
+        if not _is_text(path):
+            cause = "The name of the file is not UTF-8 text, so it cannot be a document."
+            return Failure("item", _shown(path), cause, document_id=document_id)
         if entry.is_symlink() and not _is_inside(os.path.realpath(path), os.path.realpath(self._root)):
             return Failure("item", path, "The link leads to a file outside of the folder.", document_id=document_id)
         status = entry.stat()
@@ -327,8 +328,9 @@ def _open(path: str) -> int:
         return os.open(path, flags)
 
 
-def _safe_id(path: str) -> str | None:
-    return md5(path.encode(), usedforsecurity=False).hexdigest() if _is_text(path) else None
+def _id_of(path: str) -> str:
+    # A name that is no text never becomes a document; with an id it is one failed item and hides no other document.
+    return md5(os.fsencode(path), usedforsecurity=False).hexdigest()
 
 
 def _is_text(path: str) -> bool:

@@ -132,3 +132,14 @@ def test_a_traceback_is_shown_only_when_asked_for(
     printed = capsys.readouterr().err
     assert ("Traceback" in printed) is shown
     assert "Unexpected RuntimeError: a defect" in printed
+
+
+def test_ctrl_c_anywhere_in_a_command_is_an_interruption(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("callboard.cli.running.run_async", interrupted)
+    assert run(["demo"]) == Exit.INTERRUPTED
+    assert "Interrupted." in capsys.readouterr().err

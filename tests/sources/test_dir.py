@@ -124,6 +124,9 @@ async def test_a_name_that_is_no_text_is_reported_and_the_walk_goes_on(tmp_path:
     assert found.names(tmp_path) == ["a.txt", "sub/b.txt", "z.txt"]
     (failure,) = found.failures
     assert failure.scope == "item"
+    assert failure.document_id, (
+        "without an id the failure would stand for unknown documents and hold back every deletion"
+    )
     assert "b\\udcff.txt" in failure.what
 
 
