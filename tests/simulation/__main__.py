@@ -9,6 +9,8 @@ from pathlib import Path
 
 from .campaign import run_campaign, run_seed
 
+FAILURES_MAX = 5
+
 
 def main() -> int:
     """Run what the arguments ask for; the exit code is 1 if a promise was broken or something was never seen."""
@@ -48,13 +50,15 @@ def _campaign(first: int, end: int, remembered: Path | None) -> int:
         total.seconds = time.perf_counter() - started_s
         for outcome in part.failed:
             print(outcome.shown())
-        if len(total.failed) >= 5:
+        if len(total.failed) >= FAILURES_MAX:
             break
         if remembered is not None:
             remembered.write_text(str(min(start + step, end)))
     if total is None:
         print("nothing is left to do")
         return 0
+    if remembered is not None and len(total.failed) < FAILURES_MAX:
+        remembered.unlink(missing_ok=True)
     print(total.shown())
     if total.seeds >= 200 and total.never_seen:
         print(f"never seen: {', '.join(total.never_seen)}")
