@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from callboard.actors.sync import DeletionLimits, SyncSettings, sync
+from callboard.actors.sync.ledger import ledger_index
 from callboard.protocol.indices import acl_index
 from callboard.protocol.store import NotFound, Store
 from callboard.sources.github import GitHub, GitHubConfig
@@ -52,8 +53,9 @@ def github(monkeypatch: pytest.MonkeyPatch) -> GitHubDouble:
 async def people(index: str, store: Store) -> AsyncIterator[str]:
     """The index of identity documents beside the content index."""
     yield acl_index(index)
-    with suppress(NotFound):
-        await store.client.indices.delete(index=acl_index(index))
+    for name in (acl_index(index), ledger_index(index), ledger_index(acl_index(index))):
+        with suppress(NotFound):
+            await store.client.indices.delete(index=name)
 
 
 async def synced(store: Store, index: str, rules: Any = None) -> None:
