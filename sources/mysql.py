@@ -128,6 +128,11 @@ class MySQL(Source[MySQLConfig]):
         if wants_all_tables(self.config.tables):
             async with self._connection() as connection:
                 present = await self._tables(connection)
+            if not present:
+                # Rights that were withdrawn look like tables that are gone; a sync would empty the index.
+                raise ConfigurationError(
+                    f"The database {self.config.database!r} has no table that {self.config.user!r} may see."
+                )
             # A view has no key, so no document was ever made of one.
             names = [name for name, kind in present.items() if kind != "VIEW"]
         for name in names:

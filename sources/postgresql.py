@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from typing import Any, ClassVar, Final, TypeVar
@@ -136,10 +136,7 @@ class Postgres(Source[PostgresConfig]):
         """Make sure that the schema has the tables that are named."""
         async with self._connection() as connection:
             present = await self._tables(connection)
-        if not present:
-            raise ConfigurationError(
-                f"The schema {self.config.schema!r} has no table that {self.config.username!r} may see."
-            )
+        self._refuse_none(present)
         if not wants_all_tables(self.config.tables):
             missing = [name for name in named_tables(self.config.tables) if name not in present]
             if missing:
@@ -147,6 +144,12 @@ class Postgres(Source[PostgresConfig]):
                     f"The schema {self.config.schema!r} has no tables {', '.join(missing)}, or they may not be seen. "
                     "Names are case-sensitive and stand without the schema."
                 )
+
+    def _refuse_none(self, present: Mapping[str, str]) -> None:
+        if not present:
+            raise ConfigurationError(
+                f"The schema {self.config.schema!r} has no table that {self.config.username!r} may see."
+            )
 
     async def validate_rules(self, rules: JSON) -> Sequence[AdvancedRulesProblem]:
         problems = rule_problems(rules, existing=[name for rule in _tables_in(rules) for name in rule])
@@ -164,6 +167,8 @@ class Postgres(Source[PostgresConfig]):
         if wants_all_tables(self.config.tables):
             async with self._connection() as connection:
                 present = await self._tables(connection)
+            # Rights that were withdrawn look like tables that are gone; a sync would empty the index.
+            self._refuse_none(present)
             # A view has no key, so no document was ever made of one.
             names = [name for name, kind in present.items() if kind != "VIEW"]
         for name in names:

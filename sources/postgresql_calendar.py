@@ -35,12 +35,18 @@ def read_date(wire: tuple[int]) -> date | str:
 
 def read_timestamp(wire: tuple[int]) -> datetime | str:
     """Return a moment without zone, or its text if Python has no such year."""
-    return _moment(wire[0], _EPOCH, "")
+    try:
+        return _EPOCH + timedelta(0, 0, wire[0])
+    except OverflowError:
+        return _beyond(wire[0], "")
 
 
 def read_timestamp_with_zone(wire: tuple[int]) -> datetime | str:
     """Return a moment in UTC, or its text if Python has no such year."""
-    return _moment(wire[0], _EPOCH_UTC, "+00")
+    try:
+        return _EPOCH_UTC + timedelta(0, 0, wire[0])
+    except OverflowError:
+        return _beyond(wire[0], "+00")
 
 
 def read_time(wire: tuple[int]) -> time | str:
@@ -69,11 +75,7 @@ READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
 """By the type's name in `pg_catalog`."""
 
 
-def _moment(us: int, epoch: datetime, zone: str) -> datetime | str:
-    try:
-        return epoch + timedelta(microseconds=us)
-    except OverflowError:
-        pass
+def _beyond(us: int, zone: str) -> datetime | str:
     if (end := _ENDS_US.get(us)) is not None:
         return end
     days, rest = divmod(us, _DAY_US)

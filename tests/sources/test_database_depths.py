@@ -357,3 +357,15 @@ async def test_tables_that_may_not_be_read_are_no_empty_tables(postgres):
     rules = [{"tables": ["secret"], "query": "SELECT id, a FROM closed.secret"}]
     found = await _items(_postgres(postgres, schema="closed", username="guest", password="guest"), rules=rules)
     assert [one.fields["closed_secret_a"] for one in found if not isinstance(one, Failure)] == [2]
+
+
+async def test_a_schema_without_any_table_in_sight_is_refused_not_emptied(postgres, mariadb):
+    await _execute(postgres, "CREATE SCHEMA bare")
+    _run(mariadb, "CREATE DATABASE bare")
+    for source in (
+        _postgres(postgres, schema="bare"),
+        _postgres(postgres, schema="nowhere"),
+        _mysql(mariadb, database="bare"),
+    ):
+        with pytest.raises(ConfigurationError, match="may see"):
+            await _items(source)
