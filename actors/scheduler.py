@@ -27,6 +27,8 @@ from .service_state import ServiceState
 LOOK_PAUSE_S_MIN = 0.05
 AWAY_PAUSE_S_MAX = 60.0
 JOB_SHUTDOWN_S = 10.0
+READ_PENDING_EVERY_S = 1.0
+"""A long queue is not read again for every slot that becomes free; claims tell what has changed meanwhile."""
 TOLD_AFTER_S = 60.0
 """A job that waits for so long gets the reason into its document."""
 
@@ -74,6 +76,9 @@ class Scheduler(Task):
         self._unreadable: dict[str, str] = {}
         self._told: dict[str, str] = {}
         self._waits_since: dict[str, float] = {}
+        self._pending: list[SyncJob] = []
+        self._pending_connectors: dict[str, Connector] = {}
+        self._read_again_s = -math.inf
 
     async def run(self, context: Context) -> None:
         """Look, start, sleep, for ever. Raises `TooManyProblems`."""
@@ -103,6 +108,9 @@ class Scheduler(Task):
         fires_at = self._plan.next_at()
         if fires_at is not None:
             pause_s = min(pause_s, (fires_at - now()).total_seconds())
+        if self._pending and self._state.was_freed:
+            pause_s = min(pause_s, self._read_again_s - monotonic())
+            self._state.was_freed = False
         until = [held.until_s - monotonic() for held in self._state.held.values()]
         return max(min(pause_s, *until) if until else pause_s, LOOK_PAUSE_S_MIN)
 
@@ -264,16 +272,16 @@ class Scheduler(Task):
         if not kinds or not self._state.connectors:
             self._state.waiting = {}
             return
-        listed = self._state.store.jobs.pending(list(self._state.connectors), kinds)
-        async with aclosing(listed):
-            pending = [job async for job in listed if job.id not in self._state.running]
+        if monotonic() >= self._read_again_s:
+            await self._read_pending(kinds)
+        pending = [job for job in self._pending if job.id not in self._state.running]
         if not pending:
             self._state.waiting = {}
             self._told, self._waits_since = {}, {}
             return
         offered = offer(
             pending,
-            await self._fresh(pending),
+            self._pending_connectors,
             list(self._state.running.values()),
             slots,
             licence_allows_access_control=await self._licence_allows(pending),
@@ -281,8 +289,16 @@ class Scheduler(Task):
         )
         self._state.waiting = {waiting.job.id: waiting for waiting in offered.waiting}
         for job in offered.start:
+            self._pending.remove(job)
             await self._start(job)
         await self._tell_waiting(offered)
+
+    async def _read_pending(self, kinds: list[JobType]) -> None:
+        listed = self._state.store.jobs.pending(list(self._state.connectors), kinds)
+        async with aclosing(listed):
+            self._pending = [job async for job in listed if job.id not in self._state.running]
+        self._pending_connectors = await self._fresh(self._pending) if self._pending else {}
+        self._read_again_s = monotonic() + (READ_PENDING_EVERY_S if self._pending else 0.0)
 
     async def _fresh(self, pending: list[SyncJob]) -> dict[str, Connector]:
         """The connectors of waiting jobs as they are now: who runs what may have changed since the last look."""

@@ -72,6 +72,8 @@ class ServiceState:
     held: dict[str, Held] = attrs.field(factory=dict)
     unfired: dict[str, str] = attrs.field(factory=dict)
     """Connector id -> why its schedule makes no job, although it is due."""
+    was_freed: bool = False
+    """A job has ended since the scheduler last slept: what waits for its connector may start soon."""
     look_requested: bool = False
     """Look at all connectors at the next turn of the scheduler."""
     _woken: trio.Event = attrs.field(factory=trio.Event)
@@ -107,6 +109,7 @@ class ServiceState:
     def job_ends(self, job: SyncJob) -> None:
         """Give the slot back."""
         self.running.pop(job.id, None)
+        self.was_freed = True
         if not self.running:
             self._idle.set()
             self._idle = trio.Event()
