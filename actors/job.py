@@ -165,6 +165,8 @@ class _RunningJob:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._check_in)
                 nursery.start_soon(self._watch, nursery.cancel_scope)
+                if self._stop is not None:
+                    nursery.start_soon(self._obey, self._stop, nursery.cancel_scope)
                 outcome = await self._work()
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
@@ -292,16 +294,16 @@ class _RunningJob:
             except StoreError as exc:
                 self._log.warning("job.not_checked_in", why=str(exc))
 
+    async def _obey(self, stop: trio.Event, scope: trio.CancelScope) -> None:
+        """End the work when we are told to. A task of its own: the watch may hang on a server that answers nothing."""
+        await stop.wait()
+        self._ending = _Ending("stop")
+        scope.cancel()
+
     async def _watch(self, scope: trio.CancelScope) -> None:
         """End the work when somebody asks for it, or when the job is not ours any more."""
         while True:
-            if self._stop is not None:
-                with trio.move_on_after(self._settings.watch_every_s):
-                    await self._stop.wait()
-                    self._ending = _Ending("stop")
-                    break
-            else:
-                await trio.sleep(self._settings.watch_every_s)
+            await trio.sleep(self._settings.watch_every_s)
             try:
                 stored: SyncJob | None = await self._store.jobs.get(self._mine.id)
             except NotFound:

@@ -607,3 +607,29 @@ async def test_stopping_takes_less_than_a_second_whatever_a_job_waits_on(
         assert monotonic() - stopped_s < 1.0
     assert report.status == "suspended"
     assert (await store.jobs.get(job_id)).status is JobStatus.SUSPENDED
+
+
+async def test_stopping_does_not_wait_for_a_server_that_froze(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, stop, hung = Blocking({"a": rows(10)}), trio.Event(), trio.Event()
+    real, froze = type(store.jobs).get, False
+
+    async def get(jobs: Any, *arguments: Any) -> Any:
+        if froze and not stop.is_set():
+            hung.set()
+            await trio.sleep_forever()
+        return await real(jobs, *arguments)
+
+    monkeypatch.setattr(type(store.jobs), "get", get)
+    async with _job(store, source) as job_id, trio.open_nursery() as nursery:
+
+        async def freeze_and_stop() -> None:
+            nonlocal froze
+            await trio.sleep(0.5)
+            froze = True
+            await hung.wait()
+            stop.set()
+
+        nursery.start_soon(freeze_and_stop)
+        with trio.fail_after(10):
+            report = await run_job(store, job_id, make_source=lambda *_: source, settings=QUICK, stop=stop)
+    assert report.status == "suspended"
