@@ -1,4 +1,5 @@
-"""How fast files become text: each engine through the extractor, beside the bare engine in a loop in this process.
+"""How fast files become text: each engine through the extractor and through a whole sync into the built-in node, beside the bare
+engine in a loop in this process.
 
     python bench/extraction.py FOLDER [--engine plain|embedded|tika] [--copies 20] [--workers 2]
 
@@ -14,11 +15,19 @@ import platform
 import resource
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import attrs
+import structlog
 import trio
 
-from callboard.actors.extraction import ExtractionSettings, ExtractionUnavailable, Status, open_extractor
+from callboard.actors.extraction import ExtractionSettings, ExtractionUnavailable, Status, is_accepted, open_extractor
+from callboard.actors.sync import sync
+from callboard.node import open_node
+from callboard.protocol.store import Target, open_store
+from callboard.sources.source import ContentRef, Document, Item, Partition, Source
 
 
 async def chunks_of(content: bytes) -> AsyncIterator[bytes]:
@@ -46,6 +55,52 @@ async def through_the_extractor(engine: str, files: list[tuple[str, bytes]], wor
             for _ in range(2 * workers):
                 nursery.start_soon(take)
         return time.perf_counter() - began, readable
+
+
+@attrs.frozen
+class NoConfig:
+    """Nothing to set."""
+
+
+class Memory(Source[NoConfig]):
+    """Gives the files that are in memory already, so that only the sync itself is measured."""
+
+    service_type = "memory"
+    name = "Memory"
+    Config = NoConfig
+
+    def __init__(self, files: list[tuple[str, bytes]]) -> None:
+        super().__init__(NoConfig())
+        self.files = files
+
+    async def ping(self) -> None:
+        return None
+
+    async def documents(self, partition: Partition, checkpoint: Any = None) -> AsyncIterator[Item | list[Item]]:
+        yield [
+            Document(str(at), {}, content=ContentRef(name, {"at": at}, len(content)))
+            for at, (name, content) in enumerate(self.files)
+        ]
+
+    @asynccontextmanager
+    async def fetch(self, content: ContentRef) -> AsyncIterator[AsyncIterator[bytes]]:
+        yield chunks_of(self.files[content.data["at"]][1])
+
+
+async def through_a_sync(engine: str, files: list[tuple[str, bytes]], workers: int) -> tuple[float, int]:
+    settings = ExtractionSettings(engine=engine, workers=workers)  # type: ignore[arg-type]
+    async with (
+        open_extractor(settings) as extractor,
+        open_node(port=None) as node,
+        open_store(Target(embedded=node.app)) as store,
+    ):
+        await extractor.extract(files[0][0], chunks_of(files[0][1]))
+        began = time.perf_counter()
+        report = await sync(Memory(files), store, index="bench", extractor=extractor)
+        seconds = time.perf_counter() - began
+        assert report.status == "completed", report.error
+        told = await store.client.count(index="bench", query={"exists": {"field": "body"}})
+    return seconds, int(told["count"])
 
 
 def bare_engine(paths: list[Path], copies: int) -> tuple[float, int]:
@@ -78,7 +133,9 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    paths = sorted(path for path in options.folder.rglob("*") if path.is_file())
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    # What a sync would not read is left out everywhere, so that all rows tell of the same files.
+    paths = sorted(path for path in options.folder.rglob("*") if path.is_file() and is_accepted(path.name))
     files = [(path.name, path.read_bytes()) for path in paths] * options.copies
     megabytes = sum(len(content) for _, content in files) / 1e6
     print(
@@ -94,6 +151,7 @@ def main() -> None:
             row(
                 f"{engine}, {options.workers} workers", *trio.run(through_the_extractor, engine, files, options.workers)
             )
+            row(f"{engine}, through a sync", *trio.run(through_a_sync, engine, files, options.workers))
         except ExtractionUnavailable as unavailable:
             print(f"{engine:<28}{unavailable}")
     row("bare embedded engine, loop", *bare_engine(paths, options.copies))
