@@ -240,3 +240,18 @@ def test_the_same_sync_into_a_real_elasticsearch(
         for connector in listed:
             if connector["index_name"] == name:
                 callboard("connector", "delete", connector["id"], "--with-index", "--purge", "--yes", *where)
+
+
+def test_an_engine_that_a_configuration_file_names_must_be_there(callboard: Any, notes: Path, tmp_path: Path) -> None:
+    config, data = tmp_path / "config.yml", tmp_path / "data"
+    config.write_text(
+        "elasticsearch:\n  host: http://127.0.0.1:9\n"
+        "callboard:\n  text_extraction:\n    engine: plain\n    characters: 10\n"
+    )
+    sync = ("sync", "dir", "--set", f"directory={notes}", "--index", "notes", "--embedded", data)
+    done = callboard("-c", config, *sync, "--format", "json")
+    assert (done.code, json.loads(done.out)["indexed"]) == (Exit.DONE, 3), done.err
+    config.write_text("callboard:\n  text_extraction:\n    engine: service\n")
+    refused = callboard("-c", config, *sync)
+    assert refused.code == Exit.LOCAL
+    assert "extraction_service.host" in refused.err
