@@ -169,13 +169,13 @@ async def test_a_vanished_index_is_made_again(autojump_clock: trio.testing.MockC
             assert service.connectors() == ("one",)
 
 
-async def test_hundreds_of_connectors_all_get_their_turn(autojump_clock: trio.testing.MockClock, store: Store) -> None:
-    names = [f"c{number}" for number in range(150)]
+async def test_many_connectors_with_one_slot_all_get_their_turn(autojump_clock: trio.testing.MockClock, store: Store) -> None:
+    names = [f"c{number}" for number in range(30)]
     with simulated_seams(7):
         for name in names:
             await make(store, name, "0 0/10 * * * ?")
         async with service_on(store, *names):
-            await trio.sleep(1300)
+            await trio.sleep(700)
         done = {job.connector.id async for job in store.jobs.list(statuses=[JobStatus.COMPLETED])}
     assert done == set(names)
 
@@ -189,7 +189,7 @@ async def test_the_service_works_with_elasticsearch(elasticsearch_url: str) -> N
         settings = configuration(name, **{"elasticsearch.host": elasticsearch_url, "service.idling": 1})
         try:
             async with open_service(settings, sources={"props": Props}):
-                for _ in range(150):
+                for _ in range(30):
                     if (await store.connectors.get(name)).last_sync_status is JobStatus.COMPLETED:
                         break
                     await trio.sleep(0.2)
