@@ -120,7 +120,7 @@ async def test_a_job_killed_again_and_again_ends_with_the_index_equal_to_the_sou
     chance = random.Random(seed)
     await store.connectors.create(connector_id, index_name=index, service_type="counting")
     job = await store.jobs.create(await store.connectors.get(connector_id))
-    process = worker(job.id, 0)
+    process = await trio.to_thread.run_sync(worker, job.id, 0)
     out, err = await trio.to_thread.run_sync(process.communicate)
     assert json.loads(out.splitlines()[-1])["status"] == "completed", err
     # Half of the documents are gone, half are new, and those that stay have changed.
@@ -128,7 +128,7 @@ async def test_a_job_killed_again_and_again_ends_with_the_index_equal_to_the_sou
     job = await store.jobs.create(await store.connectors.get(connector_id))
     kills = 0
     while kills < KILLS:
-        process = worker(job.id, first)
+        process = await trio.to_thread.run_sync(worker, job.id, first)
         await trio.sleep(chance.uniform(0.0, 0.45))
         process.send_signal(signal.SIGKILL)
         await trio.to_thread.run_sync(process.wait)
@@ -139,7 +139,7 @@ async def test_a_job_killed_again_and_again_ends_with_the_index_equal_to_the_sou
             first += 100
         else:
             await put_aside(store, job.id, connector_id)
-    process = worker(job.id, first)
+    process = await trio.to_thread.run_sync(worker, job.id, first)
     out, err = await trio.to_thread.run_sync(process.communicate)
     report = json.loads(out.splitlines()[-1])
     assert report["status"] == "completed", err
