@@ -169,7 +169,9 @@ async def test_a_vanished_index_is_made_again(autojump_clock: trio.testing.MockC
             assert service.connectors() == ("one",)
 
 
-async def test_many_connectors_with_one_slot_all_get_their_turn(autojump_clock: trio.testing.MockClock, store: Store) -> None:
+async def test_many_connectors_with_one_slot_all_get_their_turn(
+    autojump_clock: trio.testing.MockClock, store: Store
+) -> None:
     names = [f"c{number}" for number in range(30)]
     with simulated_seams(7):
         for name in names:
