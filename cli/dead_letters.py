@@ -22,8 +22,12 @@ SECTIONS = (
     Section(
         "Commands",
         {
-            "list": Entry("dead_letters:list_", "List the documents that failed, and why."),
-            "replay": Entry("dead_letters:replay", "Have the next sync try them again."),
+            "list": Entry(
+                "dead_letters:list_", "List the documents that could not be read, extracted or indexed, and why."
+            ),
+            "replay": Entry(
+                "dead_letters:replay", "Have the next sync try failed documents again, however unchanged they look."
+            ),
         },
     ),
 )

@@ -64,7 +64,9 @@ async def run_one_shot(
 
     from ..actors.job import run_job
     from ..actors.sync.settings import SyncSettings
+    from ..actors.worker_name import own_name
     from ..protocol.documents import JobType
+    from ..runtime import blocking
 
     job_type = JobType(kind)
     job = await _job_to_run(store, connector, job_type, alone)
@@ -92,6 +94,7 @@ async def run_one_shot(
                 if_interrupted="cancel",
                 on_progress=note_progress,
                 extractor=extractor,
+                worker_hostname=str(await blocking(own_name)),
             )
         nursery.cancel_scope.cancel()
     return Ended(report, interrupted=stop.is_set() and report.status != "completed")
@@ -135,11 +138,19 @@ async def _job_to_run(store: Store, connector: Connector, job_type: JobType, alo
     return await store.jobs.create(current, job_type)
 
 
+def _has_died(job: SyncJob) -> bool:
+    """Whether the process that runs this job was one of this machine and has ended, killed for example. Blocking."""
+    from ..actors.worker_name import WorkerName, own_name, started_of
+
+    worker = WorkerName.parse(job.worker_hostname)
+    return worker is not None and worker.is_dead(own_name(), started_of)
+
+
 async def _free(store: Store, connector: Connector, job_type: JobType, alone: bool) -> None:
     """End what only seems to run, because its process is gone. Raises `CommandFailed` if it may really run."""
     from ..protocol import jobs as transitions
     from ..protocol.documents import JobStatus
-    from ..runtime import now
+    from ..runtime import blocking, now
 
     def put_aside(job: SyncJob) -> SyncJob:
         if job.status is JobStatus.CANCELING:
@@ -151,7 +162,7 @@ async def _free(store: Store, connector: Connector, job_type: JobType, alone: bo
     ):
         if job.job_type.is_content is not job_type.is_content:
             continue
-        if not alone and not transitions.is_idle(job, now()):
+        if not (alone or transitions.is_idle(job, now()) or await blocking(_has_died, job)):
             raise CommandFailed(
                 f"The job {job.id} of connector {connector.id} is running on {job.worker_hostname or 'another machine'}.",
                 hint=f"Wait for it (callboard job follow {job.id}), or end it: callboard job cancel {job.id}",

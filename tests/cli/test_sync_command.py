@@ -217,6 +217,32 @@ def test_a_sync_that_was_killed_is_gone_on_with(callboard: Any, tmp_path: Path) 
     assert counted == [{"index": "many", "documents": 4000}]
 
 
+def test_a_killed_sync_does_not_hold_up_the_next_one_at_the_same_server(callboard: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(4000):
+        (folder / f"{number}.txt").write_text(f"note {number}")
+    node = callboard.start("node", "--port", "0")
+    assert node.stdout is not None
+    where = ("--index", "many", "--to", node.stdout.readline().split(" at ")[1].split(" ")[0])
+    first = callboard.start("sync", "dir", "--set", f"directory={folder}", *where)
+    deadline = time.monotonic() + 30
+    jobs: list[dict[str, Any]] = []
+    while not any(job["job_status"] == "in_progress" for job in jobs):
+        assert time.monotonic() < deadline, "the sync never ran"
+        connectors = json.loads(callboard("connector", "list", "--format", "json", *where[2:]).out)
+        for connector in connectors:
+            jobs = json.loads(callboard("job", "list", connector["id"], "--format", "json", *where[2:]).out)
+        if first.poll() is not None:
+            break
+    first.send_signal(signal.SIGKILL)
+    first.wait(timeout=20)
+    again = callboard("sync", "dir", *where, "--format", "json", timeout_s=120)
+    assert again.code == Exit.DONE, again.err
+    counted = json.loads(callboard("index", "list", *where[2:], "--format", "json").out)
+    assert counted == [{"index": "many", "documents": 4000}]
+
+
 @pytest.mark.integration
 def test_the_same_sync_into_a_real_elasticsearch(
     callboard: Any, notes: Path, tmp_path: Path, elasticsearch_url: str
