@@ -18,6 +18,7 @@ from .profiles import DEFAULT_PROFILE, Profile, load_profile, profile_path, read
 from .prompting import ask_secret
 
 if TYPE_CHECKING:
+    from ..actors.extraction import ExtractionSettings
     from ..protocol.store import Store
 
 
@@ -124,7 +125,9 @@ def _checked(url: str) -> str:
 
 
 @asynccontextmanager
-async def open_destination(destination: Destination, *, create: bool = False) -> AsyncIterator[Store]:
+async def open_destination(
+    destination: Destination, *, create: bool = False, extraction: ExtractionSettings | None = None
+) -> AsyncIterator[Store]:
     """Open the store of a destination, for as long as the block runs.
 
     With `create`, an embedded data folder that does not exist is made; otherwise it is an error, so that reading never
@@ -142,7 +145,7 @@ async def open_destination(destination: Destination, *, create: bool = False) ->
                 )
             from .embedding import open_embedded_node
 
-            app = await stack.enter_async_context(open_embedded_node(destination.embedded))
+            app = await stack.enter_async_context(open_embedded_node(destination.embedded, extraction))
             target = Target(embedded=app)
         else:
             target = Target(

@@ -6,10 +6,13 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .exits import Exit
 from .failures import CommandFailed
+
+if TYPE_CHECKING:
+    from ..actors.extraction import ExtractionSettings
 
 
 @contextmanager
@@ -59,21 +62,23 @@ def _missing_parents(folder: Path) -> list[Path]:
 
 
 @asynccontextmanager
-async def open_embedded_node(folder: Path) -> AsyncIterator[Any]:
+async def open_embedded_node(folder: Path, extraction: ExtractionSettings | None = None) -> AsyncIterator[Any]:
     """Open the built-in node on a folder without a socket, and give its ASGI application."""
     from ..node import open_node
 
     async with (
-        open_attachment_reader() as read_attachment,
+        open_attachment_reader(extraction) as read_attachment,
         open_node(folder, port=None, attachment_reader=read_attachment) as node,
     ):
         yield node.app
 
 
 @asynccontextmanager
-async def open_attachment_reader() -> AsyncIterator[Callable[[bytes, str | None], Awaitable[str]]]:
+async def open_attachment_reader(
+    extraction: ExtractionSettings | None = None,
+) -> AsyncIterator[Callable[[bytes, str | None], Awaitable[str]]]:
     """Give what turns the bytes of a file into text for the node's attachment processor; its workers end with the block."""
-    from ..actors.extraction import attachment_reader, open_extractor
+    from ..actors.extraction import ExtractionSettings, attachment_reader, open_extractor
 
-    async with open_extractor() as extractor:
+    async with open_extractor(extraction or ExtractionSettings()) as extractor:
         yield attachment_reader(extractor)

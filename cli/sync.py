@@ -153,7 +153,7 @@ async def _sync(destination: Destination, wish: Wish) -> Ended:
         # Asked before anything is made: a mistyped folder must not leave an index behind.
         await check_source(wish.service_type, configuration)
     with data_folder(destination.embedded) as keep:
-        async with open_destination(destination, create=True) as store:
+        async with open_destination(destination, create=True, extraction=wish.extraction) as store:
             await store.ensure_indices()
             connector = await connector_for(store, wish.service_type, wish.index_name, wish.values, wish.index_name)
             keep()

@@ -277,6 +277,10 @@ def test_an_engine_that_a_configuration_file_names_must_be_there(callboard: Any,
     sync = ("sync", "dir", "--set", f"directory={notes}", "--index", "notes", "--embedded", data)
     done = callboard("-c", config, *sync, "--format", "json")
     assert (done.code, json.loads(done.out)["indexed"]) == (Exit.DONE, 3), done.err
+    found = json.loads(callboard("search", "notes", "*", "--lucene", "--embedded", data, "--format", "json").out)
+    bodies = [hit["document"].get("body", "") for hit in found["hits"]]
+    assert any(bodies)
+    assert max(map(len, bodies)) <= 10, "the limit of the file holds where the node reads attachments, too"
     config.write_text("callboard:\n  text_extraction:\n    engine: service\n")
     refused = callboard("-c", config, *sync)
     assert refused.code == Exit.LOCAL
