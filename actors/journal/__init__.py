@@ -1,0 +1,23 @@
+"""The journal: typed events of the whole service, kept in an index of their own and told as the story of a job."""
+
+from .events import KINDS as KINDS
+from .events import Entry as Entry
+from .events import Happening as Happening
+from .events import read_entry as read_entry
+from .keeping import JOURNAL_INDEX as JOURNAL_INDEX
+from .keeping import JournalTask as JournalTask
+from .keeping import Queue as Queue
+from .keeping import follow_journal as follow_journal
+from .keeping import forget_old as forget_old
+from .keeping import read_journal as read_journal
+from .keeping import write_entries as write_entries
+from .story import story as story
+from .telling import Teller as Teller
+from .telling import shown as shown
+from .telling import tell as tell
+from .telling import telling as telling
+
+__all__ = [
+    "JOURNAL_INDEX", "KINDS", "Entry", "Happening", "JournalTask", "Queue", "Teller", "follow_journal", "forget_old",
+    "read_entry", "read_journal", "shown", "story", "tell", "telling", "write_entries",
+]  # fmt: skip
