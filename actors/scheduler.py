@@ -14,11 +14,12 @@ from typing import Any
 
 import attrs
 
-from ..protocol import Connector, ConnectorStatus, JobType, SyncJob, TransitionRefused, TriggerMethod
+from ..protocol import Connector, ConnectorStatus, JobType, SyncJob, TransitionRefused
+from ..protocol import connectors as transitions
 from ..protocol.documents import SCHEDULED_AT
 from ..protocol.indices import CONNECTORS_ALIAS
 from ..protocol.scheduling import MissedFires
-from ..protocol.store import NotFound, StoreError, Unreadable
+from ..protocol.store import Conflict, NotFound, StoreError, Unreadable
 from ..runtime import Backoff, ChildSpec, Context, StartFailed, Supervisor, Task, monotonic, now
 from .connector import ConnectorKeeper, JobTask, Seen
 from .schedule_plan import ACCESS_CONTROL_LICENCE, Capabilities, FirePlan, Offer, look_at, offer
@@ -232,17 +233,21 @@ class Scheduler(Task):
         self._looked[connector.id] = moment
 
     async def _fire(self, connector: Connector, job_type: JobType, fire_time: datetime) -> None:
-        """Take a fire time, which only one service can, and make its job, unless one like it waits already."""
+        """Make the job of a fire time, unless one like it waits already, and then note the fire time on the connector.
+
+        In this order, because a service may die in between: the next one finds the fire time due, and the job under the id that
+        every service gives to it. Nothing is lost and nothing is made twice.
+        """
         store = self._state.store
         try:
-            taken = await store.connectors.schedule_fired(connector.id, job_type, fire_time)
+            present = await store.connectors.get(connector.id)
+            transitions.schedule_fired(present, job_type, fire_time)
+            await self._make_job(present, job_type, fire_time)
+            fresh = await store.connectors.schedule_fired(connector.id, job_type, fire_time)
         except (TransitionRefused, NotFound) as exc:
             # Another service has it. What it wrote is seen at the next look.
             self._log.debug("schedule.not_ours", connector=connector.id, kind=job_type.value, why=str(exc))
             fresh = attrs.evolve(connector, **_scheduled(job_type, fire_time))
-        else:
-            fresh = taken
-            await self._make_job(taken, job_type, fire_time)
         if connector.id in self._state.connectors:
             self._state.connectors[connector.id] = fresh
         again = look_at(fresh, now(), now(), MissedFires.SKIP)
@@ -256,7 +261,10 @@ class Scheduler(Task):
                 self._log.info("schedule.joined", connector=connector.id, kind=job_type.value, waiting_job=job.id)
                 return
         try:
-            made = await self._state.store.jobs.create(connector, job_type, TriggerMethod.SCHEDULED)
+            made = await self._state.store.jobs.create_scheduled(connector, job_type, fire_time)
+        except Conflict:
+            self._log.info("schedule.made_before", connector=connector.id, kind=job_type.value, at=fire_time.isoformat())
+            return
         except TransitionRefused as exc:
             self._state.unfired[connector.id] = exc.why
             self._log.warning("schedule.no_job", connector=connector.id, kind=job_type.value, why=exc.why)

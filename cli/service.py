@@ -108,6 +108,9 @@ def service(
     )
     import trio
 
+    from .lean_start import load_lean
+
+    load_lean()
     return trio.run(_run, wanted)
 
 

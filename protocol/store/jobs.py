@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 import attrs
@@ -57,6 +58,18 @@ class Jobs:
                 return await self._create_through_api(job)
             except NotSupported:
                 self._api = False
+        return await self.documents.create(job.id, job)
+
+    async def create_scheduled(self, connector: Connector, job_type: JobType, fire_time: datetime) -> SyncJob:
+        """Make the one job of a fire time: its id follows from the fire time, so it is made once, by whoever tries.
+
+        Raises `Conflict` if it was made before. Refused without index or service type.
+        """
+        moment = fire_time.astimezone(UTC).isoformat()
+        job_id = sha256(f"{connector.id}|{job_type.value}|{moment}".encode()).hexdigest()[:32]
+        job = transitions.create(
+            connector, now(), job_type=job_type, trigger_method=TriggerMethod.SCHEDULED, job_id=JobId(job_id)
+        )
         return await self.documents.create(job.id, job)
 
     async def _create_through_api(self, job: SyncJob) -> SyncJob:
