@@ -29,6 +29,8 @@ class Seams:
     random: _random.Random = attrs.field(factory=_random.SystemRandom)
     simulated: bool = False
     """The wall clock follows Trio's clock, ids come from `random`, and blocking calls run inline."""
+    clock_offset_s: float = 0.0
+    """In a simulation: by how much the wall clock goes wrong. It may change at any time."""
 
 
 _seams: ContextVar[Seams] = ContextVar("callboard seams", default=Seams())  # noqa: B039 - the real world is shared
@@ -45,6 +47,20 @@ def simulated_seams(seed: int) -> Iterator[Seams]:
         _seams.reset(token)
 
 
+@contextlib.contextmanager
+def own_clock(offset_s: float = 0.0) -> Iterator[Seams]:
+    """In a simulation: give this task, and tasks begun inside, a wall clock that is wrong by so much.
+
+    A machine of its own among several in one simulation. Everything else stays shared; set `clock_offset_s` to move the clock.
+    """
+    seams = attrs.evolve(_seams.get(), clock_offset_s=offset_s)
+    token = _seams.set(seams)
+    try:
+        yield seams
+    finally:
+        _seams.reset(token)
+
+
 def is_simulated() -> bool:
     """Whether a simulation is on."""
     return _seams.get().simulated
@@ -52,8 +68,9 @@ def is_simulated() -> bool:
 
 def now() -> datetime:
     """Return the wall-clock time, aware, in UTC. In a simulation it advances with Trio's clock from a fixed day."""
-    if _seams.get().simulated:
-        return _EPOCH + timedelta(seconds=trio.current_time())
+    seams = _seams.get()
+    if seams.simulated:
+        return _EPOCH + timedelta(seconds=trio.current_time() + seams.clock_offset_s)
     return datetime.now(UTC)
 
 
