@@ -4,7 +4,7 @@ of what is known once that has moved to disk.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 import orjson
@@ -200,12 +200,20 @@ class Preparer:
         return self._encoder.encode(cut)
 
     def completed(
-        self, wanted: Wanted, more: dict[str, object] | None, *, failed: bool, keeps_text: bool = False
+        self,
+        wanted: Wanted,
+        more: Mapping[str, object] | None,
+        *,
+        failed: bool,
+        keeps_text: bool = False,
+        earlier: Mapping[str, object] | None = None,
     ) -> Operation:
         """Finish a document after its content was read, or could not be.
 
-        A document that is in the index keeps the text it has there when the content could not be read. If that `failed`, it is
-        read again by the next sync; if it only `keeps_text`, because of what the file is, it is not until it changes.
+        A document that is in the index keeps the text it has there when the content could not be read: `earlier` is that text,
+        and the document is written whole with it, so that no field stays that the source has removed; without it the fields are
+        only put over the old ones. If that `failed`, it is read again by the next sync; if it only `keeps_text`, because of
+        what the file is, it is not until it changes.
         """
         fields, is_new = wanted.fields, wanted.row < 0
         if more:
@@ -213,7 +221,9 @@ class Preparer:
         if not wanted.had_timestamp and "_timestamp" not in fields:
             fields["_timestamp"] = now().isoformat()
         fingerprint = 0 if failed else wanted.fingerprint
-        if (failed or keeps_text) and not is_new:
+        if earlier is not None:
+            fields.update(earlier)
+        elif (failed or keeps_text) and not is_new:
             for name in self._hidden:
                 fields.pop(name, None)
             return update_operation(wanted.id, self._encoder.encode(fields), fingerprint, is_new=False, upsert=False)

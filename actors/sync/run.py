@@ -28,10 +28,24 @@ from ...runtime import monotonic, new_id
 from ...runtime.budget import Budget
 from ...runtime.stream import Stream, StreamSender
 from ...sources.source import Checkpoint, Document, Failure, Identity, Partition, Source
+from ..journal.events import (
+    ContentRead,
+    DeadLettersReplayed,
+    DeletionsBegun,
+    DeletionsHeldBack,
+    JobResumed,
+    PageCompared,
+    PartitionBroken,
+    PartitionClosed,
+    PartitionOpened,
+    SourceNotListed,
+)
+from ..journal.telling import is_told, shown, tell
 from .batches import batches
 from .content import AttachmentReader, ContentFailed, ContentReader, NoText, TextReader, TooLarge, fetch
 from .dead_letters import DeadLetters, letter_of
 from .deletions import Listed, judge_deletions, may_delete
+from .encoding import TRUNCATED
 from .error_monitor import ErrorMonitor
 from .fingerprints import hash64
 from .known import Known
@@ -186,13 +200,14 @@ class SyncRun:
         Cancelled: what was settled is persisted as far as that takes no longer than a few seconds, and nothing keeps running.
         """
         try:
-            async with trio.open_nursery() as nursery:
-                if self._on_progress is not None:
-                    nursery.start_soon(self._tell)
-                if self._state is not None:
-                    nursery.start_soon(self._save_checkpoints)
-                await self._work()
-                nursery.cancel_scope.cancel()
+            with shown(self):
+                async with trio.open_nursery() as nursery:
+                    if self._on_progress is not None:
+                        nursery.start_soon(self._tell)
+                    if self._state is not None:
+                        nursery.start_soon(self._save_checkpoints)
+                    await self._work()
+                    nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise _first_of(group) from group
         finally:
@@ -270,6 +285,7 @@ class SyncRun:
                 asked += len(ids)
                 known_of += await known.forget_versions(ids)
         if asked:
+            tell(DeadLettersReplayed(documents=asked))
             log.info("dead_letters.replayed", documents=asked, in_index=known_of)
 
     async def _resume(self, state: JobState) -> Entries | None:
@@ -295,6 +311,7 @@ class SyncRun:
                 nothing = array("Q", bytes(8 * len(hashes)))
                 await seen.add(Run(hashes, array("q", bytes(8 * len(hashes))), nothing, nothing))
         self._notes.append(f"goes on from the checkpoints of {len(earlier)} partitions")
+        tell(JobResumed(partitions=len(earlier), listed=self.carried.listed))
         log.info("sync.resumed", partitions=len(earlier), listed=self.carried.listed)
         return seen
 
@@ -341,6 +358,7 @@ class SyncRun:
                 raise
             except Exception as exc:  # noqa: BLE001 - naming partitions ends here; it is reported with the job
                 self._listing_failed = _cause(exc)
+                tell(SourceNotListed(why=self._listing_failed))
                 log.warning("source.partitions_failed", why=self._listing_failed)
 
     def _progress_of(self, key: str) -> PartitionProgress:
@@ -367,6 +385,7 @@ class SyncRun:
 
     def _broke(self, progress: PartitionProgress, exc: Exception) -> None:
         progress.state, progress.why = "broken", _cause(exc)
+        tell(PartitionBroken(partition=progress.key, why=progress.why, listed=progress.listed))
         log.warning("partition.broken", partition=progress.key, why=progress.why)
 
     async def _list_changes(self, emit: _Emit) -> None:
@@ -384,6 +403,8 @@ class SyncRun:
 
     async def _read(self, listing: AsyncIterator[Any], progress: PartitionProgress, emit: _Emit) -> None:
         """Read one listing to its end. What the source raises is raised."""
+        tell(PartitionOpened(partition=progress.key, resumed=progress.resumed))
+        began_s = monotonic()
         page: list[Document] = []
         async for found in listing:
             for item in found if isinstance(found, list | tuple) else (found,):
@@ -398,6 +419,7 @@ class SyncRun:
                 await emit.documents(page, progress)
                 page = []
         await emit.documents(page, progress)
+        _closed(progress, began_s)
 
     async def _take(self, item: Any, progress: PartitionProgress, emit: _Emit) -> None:
         match item:
@@ -434,6 +456,8 @@ class SyncRun:
     async def _list_identities(self, emit: _Emit) -> None:
         progress = self._progress_of("identities")
         try:
+            tell(PartitionOpened(partition=progress.key))
+            began_s = monotonic()
             async with aclosing(self._source.identities()) as listing:
                 async for found in listing:
                     items = found if isinstance(found, list | tuple) else (found,)
@@ -446,6 +470,7 @@ class SyncRun:
         except Exception as exc:  # noqa: BLE001 - the listing of identities ends here; it is reported with the job
             self._broke(progress, exc)
         else:
+            _closed(progress, began_s)
             progress.finish()
             self._all_named = True
 
@@ -491,6 +516,7 @@ class SyncRun:
         content, size_max = wanted.content, settings.download_size_bytes_max
         more: dict[str, Any] | None = None
         failed = keeps_text = False
+        began_s, before = monotonic(), counters.downloads_too_large
         try:
             if content.gives == "bytes" and not reader.accepts(content):
                 pass
@@ -525,13 +551,33 @@ class SyncRun:
                         more = fetched.fields
                         counters.downloaded += 1
                         counters.downloaded_bytes += fetched.size_bytes
-            operation = preparer.completed(wanted, more, failed=failed, keeps_text=keeps_text)
+            if is_told():
+                large = counters.downloads_too_large > before
+                outcome = "failed" if failed else "ok" if more is not None else "too_large" if large else "no_text"
+                size_read = content.size_bytes or 0
+                took_s = monotonic() - began_s
+                tell(ContentRead(name=content.name, size_bytes=size_read, seconds=took_s, outcome=outcome))
+            earlier = None
+            if (failed or keeps_text) and wanted.row >= 0 and wanted.operation == "index" and content.gives == "bytes":
+                earlier = await self._earlier_text(wanted.id)
+            operation = preparer.completed(wanted, more, failed=failed, keeps_text=keeps_text, earlier=earlier)
             size_bytes = len(operation.payload)
             await sender.send([Operations(one.partition, one.segment, [operation], size_bytes)], size_bytes)
         finally:
             limit.release()
             self._downloading.discard(wanted.id)
             self._download_ended.unpark_all()
+
+    async def _earlier_text(self, document_id: str) -> dict[str, Any]:
+        """The text that a document of the index has from its file; nothing if it has none. Raises `StoreError`."""
+        told = await self._store.client.mget(
+            index=self._plan.index, ids=[document_id], source_includes=["body", TRUNCATED]
+        )
+        found = next((hit["_source"] for hit in told["docs"] if hit.get("found")), {})
+        if "body" not in found:
+            return {}
+        flagged = "body" in found.get(TRUNCATED, ())
+        return {"body": found["body"], **({TRUNCATED: ["body"]} if flagged else {})}
 
     # Deleting
 
@@ -582,11 +628,14 @@ class SyncRun:
         if verdict.action == "hold_back":
             self._held = count, tuple(examples)
             self.counters.held_back = count
+            tell(DeletionsHeldBack(count=count, why=verdict.why))
             log.warning("deletions.held_back", count=count, why=verdict.why)
             record = HeldBack(new_id(), plan.index, plan.job_id, plan.connector_id, count, shown, "waiting")
             await write_held(self._store, record, self._gone(listed))
             return
         if verdict.action == "delete":
+            if count:
+                tell(DeletionsBegun(count=count))
             await self._send_deletes(sink, listed)
         if held is not None:
             await forget_held(self._store, plan.index)
@@ -713,8 +762,12 @@ class _Emit:
     async def documents(self, page: list[Document], progress: PartitionProgress) -> None:
         """Compare a page and hand on what has to be sent or read."""
         if page:
+            began_s = monotonic()
             with _engine():
                 await self._documents(page, progress)
+            if is_told():
+                took_s = monotonic() - began_s
+                tell(PageCompared(partition=progress.key, documents=len(page), seconds=took_s))
 
     async def _documents(self, page: list[Document], progress: PartitionProgress) -> None:
         if progress.key == CHANGES:
@@ -789,6 +842,14 @@ def _engine() -> Iterator[None]:
         raise
     except Exception as exc:
         raise EngineFailed(_cause(exc)) from exc
+
+
+def _closed(progress: PartitionProgress, began_s: float) -> None:
+    """Tell that a listing came to its end, and whether parts of it could not be read."""
+    if progress.containers_failed:
+        tell(PartitionBroken(partition=progress.key, why=progress.why, listed=progress.listed))
+    else:
+        tell(PartitionClosed(partition=progress.key, listed=progress.listed, seconds=monotonic() - began_s))
 
 
 def _once_each(page: list[Document]) -> list[list[Document]]:

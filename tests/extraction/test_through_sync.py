@@ -28,6 +28,7 @@ from callboard.node import open_node
 from callboard.protocol import Pipeline
 from callboard.protocol.configuration import setting
 from callboard.protocol.store import Store, Target, open_store
+from callboard.runtime import new_id
 from callboard.sources.source import ContentRef, Document, Item, Partition, Source
 
 Settings = Callable[..., ExtractionSettings]
@@ -52,13 +53,16 @@ class Shelf(Source[ShelfConfig]):
         super().__init__(ShelfConfig())
         self.files, self.rows = files, rows
         self.fetched: list[str] = []
+        self.more: dict[str, Any] = {}
 
     async def ping(self) -> None:
         return None
 
     async def documents(self, partition: Partition, checkpoint: Any = None) -> AsyncIterator[Item | list[Item]]:
         yield [
-            Document(name, {"title": name}, "2026-01-01", content=ContentRef(name, version=str(hash(content))))
+            Document(
+                name, {"title": name, **self.more}, "2026-01-01", content=ContentRef(name, version=str(hash(content)))
+            )
             for name, content in self.files.items()
         ]
         yield [Document(f"row-{number}", {"number": number}, "2026-01-01") for number in range(self.rows)]
@@ -157,6 +161,44 @@ async def test_an_extraction_that_fails_keeps_the_earlier_body(store: Store, poi
         source.files["a.pdf"] = b"%PDF-1.4 mended a"
         await run(store, source, extractor)
     assert (await stored(store))["a.pdf"]["body"] == "%PDF-1.4 mended a"
+
+
+async def removed_at_the_source(store: Store, index: str, extractor: Extractor) -> None:
+    source = Shelf({"a.pdf": b"%PDF-1.4 good a", "b.pdf": b"%PDF-1.4 good b"})
+    source.more = {"owner": "Ada", "room": {"floor": 2, "door": "left"}}
+    await sync(source, store, index=index, settings=QUICK, extractor=extractor)
+    source.files |= {"a.pdf": b"%PDF-1.4 CRASH", "b.pdf": b"\x89PNG\r\n\x1a\n" * 9}
+    source.more = {"room": {"floor": 3}}
+    report = await sync(source, store, index=index, settings=QUICK, extractor=extractor)
+    assert (report.status, report.failed) == ("completed", 1)
+    await store.content.refresh(index)
+    told = await store.client.search(index=index, query={"match_all": {}})
+    found = {hit["_id"]: hit["_source"] for hit in told["hits"]["hits"]}
+    for name in ("a", "b"):
+        fields = found[f"{name}.pdf"]
+        assert fields["body"] == f"%PDF-1.4 good {name}"
+        assert "owner" not in fields
+        assert fields["room"] == {"floor": 3}
+        assert not any(field.startswith("_extract") for field in fields)
+
+
+async def test_fields_removed_at_the_source_go_although_the_earlier_body_stays(
+    store: Store, poison_settings: Settings
+) -> None:
+    async with open_extractor(poison_settings(seconds_max=5.0)) as extractor:
+        await removed_at_the_source(store, INDEX, extractor)
+
+
+@pytest.mark.integration
+async def test_fields_removed_at_the_source_go_in_elasticsearch_too(
+    elasticsearch_url: str, poison_settings: Settings
+) -> None:
+    index = f"extraction-{new_id()}"
+    async with open_store(Target(elasticsearch_url)) as real, open_extractor(poison_settings(seconds_max=5.0)) as reads:
+        try:
+            await removed_at_the_source(real, index, reads)
+        finally:
+            await real.content.delete_index(index)
 
 
 async def test_unchanged_files_are_not_extracted_again(store: Store) -> None:
