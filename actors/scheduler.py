@@ -22,6 +22,7 @@ from ..protocol.scheduling import MissedFires
 from ..protocol.store import Conflict, NotFound, StoreError, Unreadable
 from ..runtime import Backoff, ChildSpec, Context, StartFailed, Supervisor, Task, monotonic, now
 from .connector import ConnectorKeeper, JobTask, Seen
+from .journal.events import JobWaits, LicenceRefused, ScheduleFired, ScheduleMissed
 from .schedule_plan import ACCESS_CONTROL_LICENCE, Capabilities, FirePlan, Offer, look_at, offer
 from .service_state import ServiceState
 
@@ -112,6 +113,7 @@ class Scheduler(Task):
         if self._pending and self._state.was_freed:
             pause_s = min(pause_s, self._read_again_s - monotonic())
             self._state.was_freed = False
+        self._state.forget_held()
         until = [held.until_s - monotonic() for held in self._state.held.values()]
         return max(min(pause_s, *until) if until else pause_s, LOOK_PAUSE_S_MIN)
 
@@ -222,7 +224,10 @@ class Scheduler(Task):
             self._plan.put(connector.id, job_type, until)
         why_failing = self._state.failing.get(connector.id)
         if look.fires and why_failing is not None:
-            self._state.unfired[connector.id] = f"Its source cannot be used now: {why_failing}"
+            why = f"Its source cannot be used now: {why_failing}"
+            if self._state.unfired.get(connector.id) != why:
+                self._state.note(ScheduleMissed(job_type=look.fires[0][0].value, why=why), connector.id)
+            self._state.unfired[connector.id] = why
             return
         if problem:
             self._state.unfired[connector.id] = problem
@@ -258,6 +263,8 @@ class Scheduler(Task):
     async def _make_job(self, connector: Connector, job_type: JobType, fire_time: datetime) -> None:
         async with aclosing(self._state.store.jobs.pending([connector.id], [job_type])) as pending:
             async for job in pending:
+                joined = f"the job {job.id} of its kind waits already and stands for both"
+                self._state.note(ScheduleMissed(job_type=job_type.value, why=joined), connector.id, job.id)
                 self._log.info("schedule.joined", connector=connector.id, kind=job_type.value, waiting_job=job.id)
                 return
         try:
@@ -267,9 +274,12 @@ class Scheduler(Task):
             return
         except TransitionRefused as exc:
             self._state.unfired[connector.id] = exc.why
+            self._state.note(ScheduleMissed(job_type=job_type.value, why=exc.why), connector.id)
             self._log.warning("schedule.no_job", connector=connector.id, kind=job_type.value, why=exc.why)
             return
         self._log.info("schedule.fired", connector=connector.id, kind=job_type.value, job=made.id)
+        fired = ScheduleFired(job_type=job_type.value, fire_time=fire_time.isoformat())
+        self._state.note(fired, connector.id, made.id)
         self._state.tell("schedule_fired", connector.id, made.id, f"{job_type.value} at {fire_time.isoformat()}")
 
     # Jobs
@@ -352,6 +362,8 @@ class Scheduler(Task):
             if self._told.get(job.id) == waiting.why or not is_lasting:
                 continue
             self._told[job.id] = waiting.why
+            waits = LicenceRefused(why=waiting.why) if "licence" in waiting.why else JobWaits(why=waiting.why)
+            self._state.note(waits, job.connector.id, job.id)
             self._log.info("job.waits", job=job.id, connector=job.connector.id, why=waiting.why)
             try:
                 await self._state.store.jobs.documents.update(job.id, partial(_noted, why=waiting.why))

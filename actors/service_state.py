@@ -16,6 +16,9 @@ from ..sources.errors import ConfigurationError
 from ..sources.registry import source_class
 from ..sources.source import Source
 from .configuration import Settings
+from .journal.events import ConnectorConnected, ConnectorFailed, ConnectorFound, ConnectorGone, Happening
+from .journal.keeping import Queue
+from .journal.telling import Teller
 from .preflight import NEEDS_NTLM
 from .schedule_plan import Capabilities, Slots, Waiting
 from .sync.report import SyncReport
@@ -72,6 +75,9 @@ class ServiceState:
     held: dict[str, Held] = attrs.field(factory=dict)
     unfired: dict[str, str] = attrs.field(factory=dict)
     """Connector id -> why its schedule makes no job, although it is due."""
+    teller: Teller = attrs.field(factory=Teller)
+    journal: Queue = attrs.field(factory=Queue)
+    operations_url: str | None = None
     was_freed: bool = False
     """A job has ended since the scheduler last slept: what waits for its connector may start soon."""
     look_requested: bool = False
@@ -124,18 +130,35 @@ class ServiceState:
         """Do not offer this job again for a while."""
         self.held[job_id] = Held(why, monotonic() + seconds)
 
-    def held_now(self) -> dict[str, str]:
-        """The jobs that are held, and why."""
+    def forget_held(self) -> None:
+        """Drop what is not held any more: an end in the past must not keep the scheduler awake."""
         moment = monotonic()
         self.held = {job_id: held for job_id, held in self.held.items() if held.until_s > moment}
+
+    def held_now(self) -> dict[str, str]:
+        """The jobs that are held, and why."""
+        self.forget_held()
         return {job_id: held.why for job_id, held in self.held.items()}
 
     def tell(
         self, kind: Any, connector_id: str, job_id: str | None = None, detail: str | SyncReport | None = None
     ) -> None:
         """Give an event to whoever embeds the service."""
+        match kind:
+            case "connector_found":
+                self.note(ConnectorFound(), connector_id)
+            case "connector_gone":
+                self.note(ConnectorGone(), connector_id)
+            case "connector_connected":
+                self.note(ConnectorConnected(), connector_id)
+            case "connector_failed":
+                self.note(ConnectorFailed(why=str(detail)), connector_id)
         if self.on_event is not None:
             self.on_event(ServiceEvent(kind=kind, at=now(), connector_id=connector_id, job_id=job_id, detail=detail))
+
+    def note(self, happening: Happening, connector_id: str = "", job_id: str = "") -> None:
+        """Tell the journal and the metrics."""
+        self.teller.tell(happening, connector_id=connector_id, job_id=job_id)
 
     async def licence(self) -> Licence | None:
         """The licence, asked for at most once a minute. Raises `StoreError`."""

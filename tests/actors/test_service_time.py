@@ -182,6 +182,26 @@ async def test_many_connectors_with_one_slot_all_get_their_turn(
     assert done == set(names)
 
 
+async def test_a_job_that_could_not_start_does_not_keep_the_scheduler_awake(
+    autojump_clock: trio.testing.MockClock, store: Store
+) -> None:
+    requests = 0
+
+    async def counting(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal requests
+        requests += 1
+        await store.target.embedded(scope, receive, send)
+
+    with simulated_seams(7):
+        await make(store, "one", None)
+        async with open_service(configuration("one"), embedded=counting, sources={"props": Props}) as service:
+            service._state.hold("a job that is gone", "It could not be started.", 1.0)
+            await trio.sleep(10)
+            before = requests
+            await trio.sleep(300)
+    assert requests - before < 150
+
+
 @pytest.mark.integration
 async def test_the_service_works_with_elasticsearch(elasticsearch_url: str) -> None:
     name = f"service-test-{uuid.uuid4().hex[:12]}"
