@@ -130,6 +130,66 @@ def source_of(job: SyncJob, context: SourceContext) -> Source[Any]:
     return source
 
 
+def rules_of(job: SyncJob, source: Source[Any]) -> CompiledRules:
+    """The basic rules that decide about this job's documents. Raises `InvalidRules`."""
+    if job.job_type is JobType.ACCESS_CONTROL or not source.features.basic_rules:
+        return compile_rules(())
+    return compile_rules(job.connector.filtering)
+
+
+async def plan_of(
+    store: Store,
+    job: SyncJob,
+    source: Source[Any],
+    rules: CompiledRules,
+    *,
+    content_store: Store | None = None,
+    goes_on: bool = False,
+) -> tuple[SyncPlan, tuple[str, ...]]:
+    """Decide what a job is to do, and say what is odd about it. Only reads. Raises `JobFailed` if it cannot be done."""
+    snapshot = job.connector
+    if not snapshot.index_name:
+        raise JobFailed("The job names no index. Attach an index to the connector.")
+    is_acl = job.job_type is JobType.ACCESS_CONTROL
+    advanced = snapshot.filtering.advanced_snippet.value if snapshot.filtering.has_advanced and not is_acl else None
+    if advanced is not None:
+        problems = await source.validate_rules(advanced)
+        if problems:
+            raise JobFailed(f"The advanced rules cannot be used: {'; '.join(one.message for one in problems)}")
+    wanted = snapshot.pipeline or Pipeline()
+    pipeline, notes = await _existing(content_store or store, wanted)
+    extracts = bool(getattr(source.config, "use_text_extraction_service", False))
+    plan = SyncPlan(
+        index=acl_index(snapshot.index_name) if is_acl else snapshot.index_name,
+        kind=job.job_type.value,
+        pipeline=pipeline,
+        rules=rules,
+        advanced_rules=advanced,
+        cursor=job.sync_cursor,
+        setup=setup_of(source, pipeline=pipeline, rules=snapshot.filtering.rules, advanced_rules=advanced),
+        text_locally=extracts or pipeline is None,
+        read_content=extracts or wanted.extract_binary_content,
+        job_id=job.id,
+        goes_on=goes_on,
+        connector_id=snapshot.id,
+        deletions_confirmed=await confirmed_for(store, snapshot.index_name),
+    )
+    return plan, notes
+
+
+async def _existing(store: Store, pipeline: Pipeline) -> tuple[Pipeline | None, tuple[str, ...]]:
+    """The pipeline if the server has it. Without the default one, documents are made here as it would make them."""
+    try:
+        await store.client.ingest.get_pipeline(id=pipeline.name)
+    except (NotFound, NotSupported) as exc:
+        if pipeline.name == DEFAULT_PIPELINE:
+            return None, (f"this server has no pipeline {DEFAULT_PIPELINE!r}, so files were read here",)
+        raise JobFailed(
+            f"The ingest pipeline {pipeline.name!r} does not exist. Create it, or choose another one for the connector."
+        ) from exc
+    return pipeline, ()
+
+
 class _RunningJob:
     """One claimed job. Used once."""
 
@@ -210,13 +270,15 @@ class _RunningJob:
         )
         source = self._make_source(job, context)
         _check_kind(job, source)
-        rules = self._rules(source)
+        rules = rules_of(job, source)
         async with source.session():
             if not await source.changed():
                 return _Outcome("completed")
             await source.validate()
             await source.ping()
-            plan = await self._plan(source, rules)
+            plan, self._notes = await plan_of(
+                self._store, job, source, rules, content_store=self._content_store, goes_on=self._goes_on
+            )
             self._run = SyncRun(
                 self._content_store,
                 source,
@@ -227,54 +289,6 @@ class _RunningJob:
             )
             await self._run.run()
         return _Outcome("completed")
-
-    def _rules(self, source: Source[Any]) -> CompiledRules:
-        if self._mine.job_type is JobType.ACCESS_CONTROL or not source.features.basic_rules:
-            return compile_rules(())
-        return compile_rules(self._mine.connector.filtering)
-
-    async def _plan(self, source: Source[Any], rules: CompiledRules) -> SyncPlan:
-        job = self._mine
-        snapshot = job.connector
-        if not snapshot.index_name:
-            raise JobFailed("The job names no index. Attach an index to the connector.")
-        is_acl = job.job_type is JobType.ACCESS_CONTROL
-        advanced = snapshot.filtering.advanced_snippet.value if snapshot.filtering.has_advanced and not is_acl else None
-        if advanced is not None:
-            problems = await source.validate_rules(advanced)
-            if problems:
-                raise JobFailed(f"The advanced rules cannot be used: {'; '.join(one.message for one in problems)}")
-        wanted = snapshot.pipeline or Pipeline()
-        pipeline = await self._existing(wanted)
-        extracts = bool(getattr(source.config, "use_text_extraction_service", False))
-        return SyncPlan(
-            index=acl_index(snapshot.index_name) if is_acl else snapshot.index_name,
-            kind=job.job_type.value,
-            pipeline=pipeline,
-            rules=rules,
-            advanced_rules=advanced,
-            cursor=job.sync_cursor,
-            setup=setup_of(source, pipeline=pipeline, rules=snapshot.filtering.rules, advanced_rules=advanced),
-            text_locally=extracts or pipeline is None,
-            read_content=extracts or wanted.extract_binary_content,
-            job_id=job.id,
-            goes_on=self._goes_on,
-            connector_id=self._connector.id,
-            deletions_confirmed=await confirmed_for(self._store, snapshot.index_name),
-        )
-
-    async def _existing(self, pipeline: Pipeline) -> Pipeline | None:
-        """The pipeline if the server has it. Without the default one, documents are made here as it would make them."""
-        try:
-            await self._content_store.client.ingest.get_pipeline(id=pipeline.name)
-        except (NotFound, NotSupported) as exc:
-            if pipeline.name == DEFAULT_PIPELINE:
-                self._notes = (f"this server has no pipeline {DEFAULT_PIPELINE!r}, so files were read here",)
-                return None
-            raise JobFailed(
-                f"The ingest pipeline {pipeline.name!r} does not exist. Create it, or choose another one for the connector."
-            ) from exc
-        return pipeline
 
     # The document
 
