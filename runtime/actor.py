@@ -54,14 +54,29 @@ class Actor:
 class _Asked:
     """A request on its way, and who waits for its answer. What is only told travels without an envelope."""
 
-    __slots__ = ("died", "event", "message", "value", "wanted")
+    __slots__ = ("asker", "died", "is_answered", "message", "scope", "value", "wanted")
 
     def __init__(self, message: Any) -> None:
         self.message = message
-        self.event = trio.Event()
+        self.asker: trio.lowlevel.Task | None = None
+        """The task to wake, once it sleeps."""
+        self.is_answered = False
         self.value: Any = None
         self.died: ActorDied | None = None
         self.wanted = True
+        self.scope: trio.CancelScope | None = None
+        """Around the handler that works on it, if that is to end with the asker's wish."""
+
+    def answer(self) -> None:
+        self.is_answered = True
+        asker, self.asker = self.asker, None
+        if asker is not None:
+            trio.lowlevel.reschedule(asker)
+
+    def give_up(self, _: object) -> trio.lowlevel.Abort:
+        """The asker's time is up, or it is cancelled."""
+        self.asker = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 @attrs.frozen
@@ -130,7 +145,7 @@ class ActorRef(Handle, Generic[A]):
             self._assert_handled(message)
         mailbox = self._mailbox
         data = mailbox.data
-        if len(data) < mailbox.capacity and not mailbox.is_closed:
+        if len(data) < mailbox.room:
             # The common case without a further call: this is what a burst of messages is made of.
             data.append(message)
             if mailbox._receiver is not None:
@@ -141,25 +156,35 @@ class ActorRef(Handle, Generic[A]):
     async def ask(self, request: Request[R], *, timeout_s: float) -> R:
         """Send a request and wait for its answer.
 
-        Raises `ActorDied` if the actor ends first, `AskTimeout` when the time is up (a request that still waits is then
-        skipped), and `AskCycle` if the asked actor is waiting for the asker. Cancelled: as after a time-out.
+        Raises `ActorDied` if the actor ends first, `AskTimeout` when the time is up, and `AskCycle` if the asked actor is
+        waiting for the asker. Cancelled: as after a time-out. A request that still waits is then skipped; one that is being
+        handled goes on, unless its class says `cancel_with_asker`.
         """
-        self._assert_handled(request)
-        asker = _current_actor.get(trio.lowlevel.current_task())
+        if type(request) not in self._handlers:
+            self._assert_handled(request)
+        task = trio.lowlevel.current_task()
+        asker = _current_actor.get(task)
         if asker is not None:
             self._refuse_cycle(asker)
             asker._waiting_on = self
         asked = _Asked(request)
         try:
             with trio.move_on_after(timeout_s):
-                await self._wait_for_room()
+                if len(self._mailbox.data) >= self._mailbox.room:
+                    await self._wait_for_room()
                 self._put(asked)
-                await asked.event.wait()
+                if asked.is_answered:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    asked.asker = task
+                    await trio.lowlevel.wait_task_rescheduled(asked.give_up)
         finally:
             asked.wanted = False
+            if asked.scope is not None:
+                asked.scope.cancel()
             if asker is not None:
                 asker._waiting_on = None
-        if not asked.event.is_set():
+        if not asked.is_answered:
             raise AskTimeout(f"{self.path} did not answer {type(request).__name__} within {timeout_s:g} s.")
         if asked.died is not None:
             raise ActorDied(str(asked.died)) from asked.died.__cause__
@@ -203,7 +228,7 @@ class ActorRef(Handle, Generic[A]):
         ended = f"it ended ({'it was cancelled' if reason is None else reason})"
         asked.died = ActorDied(f"{self.path} did not answer: {why or ended}.")
         asked.died.__cause__ = None if reason is None else reason.error
-        asked.event.set()
+        asked.answer()
 
     def _refuse_cycle(self, asker: ActorRef[Any]) -> None:
         one: ActorRef[Any] | None = self
@@ -220,7 +245,7 @@ class ActorRef(Handle, Generic[A]):
         self.reason = reason
         for envelope in self._mailbox.close():
             self._dead(envelope)
-        self._ended.set()
+        super()._close(reason)
 
 
 class _Current:
@@ -252,7 +277,7 @@ async def run_actor(actor: Actor, ref: ActorRef[Any], task_status: trio.TaskStat
     mailbox, timers = ref._mailbox, actor.context.timers
     clock, slow_s = trio.lowlevel.current_clock().current_time, actor.slow_handler_s
     # A wish to stop belongs to the life it was said to.
-    mailbox.control.clear()
+    mailbox.clear_control()
     try:
         await actor.started()
         task_status.started()
@@ -261,8 +286,12 @@ async def run_actor(actor: Actor, ref: ActorRef[Any], task_status: trio.TaskStat
             if timers._heap:
                 with trio.move_on_at(timers.next_s()):
                     await mailbox.wait()
+            elif mailbox.data or mailbox.control:
+                await trio.lowlevel.checkpoint()
             else:
-                await mailbox.wait()
+                # As `mailbox.wait`, without its frame: most of many actors sleep here.
+                mailbox._receiver = task
+                await trio.lowlevel.wait_task_rescheduled(mailbox.give_up_waiting)
             began_s = clock()
             waiting = len(mailbox.data)
             if waiting > mailbox.peak:
@@ -304,9 +333,15 @@ def _report_slow(message: Any, ref: ActorRef[Any], took_s: float) -> None:
 async def _answer(actor: Actor, asked: _Asked, ref: ActorRef[Any]) -> None:
     if not asked.wanted:
         return
+    message = asked.message
     try:
-        asked.value = await actor._methods[type(asked.message)](actor, asked.message)
+        if message.cancel_with_asker:
+            with trio.CancelScope() as asked.scope:
+                asked.value = await actor._methods[type(message)](actor, message)
+            asked.scope = None
+        else:
+            asked.value = await actor._methods[type(message)](actor, message)
     except BaseException as error:
         ref._fail(asked, StopReason("error", error) if isinstance(error, Exception) else None)
         raise
-    asked.event.set()
+    asked.answer()

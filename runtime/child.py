@@ -57,10 +57,14 @@ class Child:
             self.scope.cancel()
 
     @property
-    def has_ended(self) -> trio.Event:
-        """Set when it has ended for good."""
-        ended: trio.Event = self.ref._ended
+    def has_ended(self) -> bool:
+        """Whether it has ended for good."""
+        ended: bool = self.ref.has_ended
         return ended
+
+    async def wait_until_ended(self) -> None:
+        """Wait until it has ended for good."""
+        await self.ref.wait_until_ended()
 
     @property
     def is_to_end(self) -> bool:
@@ -77,9 +81,8 @@ class Child:
             await (trio.Event() if event is None else event).wait()
         self.ref._pause = None
 
-    async def live(self, status: trio.TaskStatus[None] | None) -> StopReason:
+    async def live(self, started: Started) -> StopReason:
         """Run from start to end. Raises only `StartFailed` if the very first start fails, or on cancellation from above."""
-        started = _Started(self, status)
         made: Any = None
         was_told = False
         try:
@@ -105,13 +108,13 @@ class Child:
             self.events.emit("crashed", self.ref.path, reason)
         await self._clean_up(made, reason)
         self.events.emit("stopped", self.ref.path, reason)
-        if status is not None and not started.is_started:
+        if started.is_awaited:
             self.is_stopping = True
             why = f"{self.ref.path} could not be started: {reason if reason.error else 'it was stopped before'}"
             raise StartFailed(why) from reason.error
         return reason
 
-    async def _run(self, made: Any, started: _Started) -> bool:
+    async def _run(self, made: Any, started: Started) -> bool:
         if isinstance(made, Actor):
             made.context = self._context(self.ref, Timers(type(made).handlers))
             return await run_actor(made, self.ref, started)
@@ -163,23 +166,29 @@ class Child:
         )
 
 
-class _Started:
-    """Tells whoever waits for it that a child has started."""
+class Started:
+    """Tells whoever waits for it that a child has started, and then forgets them: what Trio starts a task by is heavy."""
 
-    def __init__(self, child: Child, status: trio.TaskStatus[None] | None) -> None:
+    __slots__ = ("_child", "_status")
+
+    def __init__(self, child: Child, status: trio.TaskStatus[None] | None = None) -> None:
         self._child, self._status = child, status
-        self.is_started = False
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for the very first start still."""
+        return self._status is not None
 
     def started(self, value: None = None) -> None:
         child = self._child
-        self.is_started = True
+        status, self._status = self._status, None
         child.become("running")
         child.events.emit("started", child.ref.path)
         if child.regroup is not None and child.regroup.may_start.is_set():
             child.regroup.is_settled.set()
             child.regroup = None
-        if self._status is not None:
-            self._status.started(value)
+        if status is not None:
+            status.started(value)
 
 
 def wants_restart(spec: ChildSpec, reason: StopReason) -> bool:

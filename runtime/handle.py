@@ -10,13 +10,13 @@ from .lifecycle import StopReason
 class Handle:
     """The address of a child. It stays good over restarts; it ends when the child is not started again."""
 
-    __slots__ = ("__weakref__", "_end_is_wanted", "_ended", "_pause", "_scope", "path", "reason")
+    __slots__ = ("__weakref__", "_end", "_end_is_wanted", "_pause", "_scope", "path", "reason")
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.reason: StopReason | None = None
         """Why it ended for good; None before."""
-        self._ended = trio.Event()
+        self._end: trio.Event | None = None
         self._scope: trio.CancelScope | None = None
         self._pause: trio.CancelScope | None = None
         self._end_is_wanted = False
@@ -27,7 +27,7 @@ class Handle:
     async def stop(self) -> None:
         """End the child in order and wait until it has ended. It is not started again. Cancelled: it still ends."""
         self.stop_nowait()
-        await self._ended.wait()
+        await self.wait_until_ended()
 
     def stop_nowait(self) -> None:
         """Ask the child to end in order. It is not started again."""
@@ -42,9 +42,23 @@ class Handle:
 
     async def monitor(self) -> StopReason:
         """Wait for the end of the child, for good, and return why it came. Returns at once if it has ended."""
-        await self._ended.wait()
+        await self.wait_until_ended()
         assert self.reason is not None
         return self.reason
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended for good."""
+        return self.reason is not None
+
+    async def wait_until_ended(self) -> None:
+        """Wait for the end of the child, for good. Always a checkpoint."""
+        if self.reason is not None:
+            await trio.lowlevel.checkpoint()
+            return
+        if self._end is None:
+            self._end = trio.Event()
+        await self._end.wait()
 
     def _want_end(self) -> None:
         self._end_is_wanted = True
@@ -58,7 +72,8 @@ class Handle:
 
     def _close(self, reason: StopReason) -> None:
         self.reason = reason
-        self._ended.set()
+        if self._end is not None:
+            self._end.set()
 
 
 class TaskRef(Handle):

@@ -20,7 +20,7 @@ import sys
 import types
 import typing
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import attrs
 
@@ -34,6 +34,13 @@ class Request(Generic[R]):
     """Base of messages that are answered: `await ref.ask(request)` returns an `R`."""
 
     __slots__ = ()
+
+    cancel_with_asker: ClassVar[bool] = False
+    """Whether the handler is cancelled when nobody waits for its answer any more.
+
+    Right for work that only the asker wants, such as a query or a download. Wrong for work that must not be left in the
+    middle: a handler that is cancelled has to leave the actor's state whole, since the actor lives on.
+    """
 
 
 def handles(method: HandlerT) -> HandlerT:

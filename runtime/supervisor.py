@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 import trio
 
 from .actor import Actor, ActorRef
-from .child import Child, Regroup, wants_restart
+from .child import Child, Regroup, Started, wants_restart
 from .events import Events
 from .handle import Handle, TaskRef
 from .lifecycle import (
@@ -121,7 +121,7 @@ class SupervisorRef(Handle):
         """Stop all children in reverse order and end. `deadline_s`: when, on Trio's clock, all that still run are cancelled."""
         self._want_end()
         self._halt(deadline_s)
-        await self._ended.wait()
+        await self.wait_until_ended()
 
     def _halt(self, deadline_s: float = FOREVER) -> None:
         self._deadline_s = min(self._deadline_s, deadline_s)
@@ -191,24 +191,26 @@ class SupervisorRef(Handle):
             child.ref._halt(limits[-1][0])
         for limit_s, child in sorted(limits, key=lambda one: one[0]):
             with trio.move_on_at(limit_s):
-                await child.has_ended.wait()
-            if not child.has_ended.is_set():
+                await child.wait_until_ended()
+            if not child.has_ended:
                 child.cancel()
         for child in children:
-            await child.has_ended.wait()
+            await child.wait_until_ended()
 
     # The slots
 
     async def _slot(self, child: Child, task_status: trio.TaskStatus[None]) -> None:
-        status: trio.TaskStatus[None] | None = task_status
-        reason = NORMAL
+        started = Started(child, task_status)
+        del task_status
+        reason, is_first = NORMAL, True
         try:
             while True:
-                if status is None:
+                if not is_first:
                     child.become("starting")
+                    started = Started(child)
                 began_s = trio.current_time()
-                reason = await child.live(status)
-                status = None
+                reason = await child.live(started)
+                is_first = False
                 if self._is_last_life(child):
                     return
                 regroup = child.regroup
@@ -288,7 +290,7 @@ class SupervisorRef(Handle):
                 await self._let_up()
 
     def _in_order(self) -> list[Child]:
-        self._round = {child for child in self._round if not child.has_ended.is_set()}
+        self._round = {child for child in self._round if not child.has_ended}
         return [child for child in self._children.values() if child in self._round]
 
     async def _take_down(self, child: Child) -> None:
@@ -314,7 +316,7 @@ class SupervisorRef(Handle):
                 return
             regroup.may_start.set()
             await regroup.is_settled.wait()
-            if child.regroup is not None and not child.has_ended.is_set():
+            if child.regroup is not None and not child.has_ended:
                 return
             self._round.discard(child)
 
