@@ -7,6 +7,7 @@ Prints processor time (user and system) of whole processes, best and median of t
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import resource
@@ -33,7 +34,11 @@ def cpu_ms(arguments: list[str]) -> float:
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 9
+    parser = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
+    parser.add_argument(
+        "rounds", metavar="ROUNDS", type=int, nargs="?", default=9, help="how often each command is run"
+    )
+    rounds = max(1, parser.parse_args().rounds)
     print(f"Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores, {rounds} rounds")
     print(f"{'command':<34} {'best ms':>8} {'median ms':>10}")
     # Interleaved, so that a busy moment of the machine falls on all of them.

@@ -10,7 +10,7 @@ from .exits import Exit
 from .failures import CommandFailed
 from .groups import Entry, LazyGroup, Section
 from .options import Command, destination_options, format_option, yes_option
-from .terminal import counted, note, print_json, print_properties, print_table
+from .terminal import counted, note, print_json, print_properties, print_table, tell_done
 
 if TYPE_CHECKING:
     from ..protocol.documents import Connector
@@ -117,7 +117,8 @@ async def _get(destination: Destination, connector_id: str) -> Connector:
 @click.option("--purge", is_flag=True, help="Remove the document instead of marking it, and the records of its jobs.")
 @yes_option
 @destination_options
-def delete(connector_id: str, with_index: bool, purge: bool, yes: bool, **where: Any) -> None:
+@format_option("text", "json", default="text")
+def delete(connector_id: str, with_index: bool, purge: bool, yes: bool, format_: str, **where: Any) -> None:
     """Delete a connector; its index stays unless asked."""
     from .destination import Destination
     from .prompting import confirm
@@ -128,7 +129,11 @@ def delete(connector_id: str, with_index: bool, purge: bool, yes: bool, **where:
         raise CommandFailed("Nothing was deleted.", code=Exit.FAILED)
     deleted = run_async(_delete, Destination.chosen(**where), connector_id, with_index, purge)
     kept = "" if with_index or deleted.index_name is None else f" Its index {deleted.index_name!r} is kept."
-    click.echo(f"Deleted the connector {connector_id}.{kept}")
+    tell_done(
+        format_,
+        f"Deleted the connector {connector_id}.{kept}",
+        {"id": connector_id, "deleted": True, "index_name": deleted.index_name, "index_deleted": with_index},
+    )
 
 
 async def _delete(destination: Destination, connector_id: str, with_index: bool, purge: bool) -> Connector:

@@ -11,8 +11,9 @@ import click
 from .catalogue import source_type
 from .failures import CommandFailed
 from .job import JOB_TYPES
-from .options import Command, destination_options
+from .options import Command, destination_options, format_option
 from .settings import check_fields, parse_assignments, with_values
+from .terminal import tell_done
 
 if TYPE_CHECKING:
     from ..protocol.documents import Connector
@@ -32,8 +33,14 @@ _TYPE_OPTION = click.option(
 @click.option("--name", help="What people call the connector.")
 @click.option("--description", help="What it is for.")
 @destination_options
+@format_option("text", "json", default="text")
 def edit(
-    connector_id: str, assignments: tuple[str, ...], name: str | None, description: str | None, **where: Any
+    connector_id: str,
+    assignments: tuple[str, ...],
+    name: str | None,
+    description: str | None,
+    format_: str,
+    **where: Any,
 ) -> None:
     """Change settings of a connector.
 
@@ -53,7 +60,11 @@ def edit(
         return attrs.evolve(changed, **renamed)
 
     changed = _change(Destination.chosen(**where), connector_id, decide)
-    click.echo(f"Changed the connector {connector_id}; it is {changed.status.value.replace('_', ' ')}.")
+    tell_done(
+        format_,
+        f"Changed the connector {connector_id}; it is {changed.status.value.replace('_', ' ')}.",
+        {"id": connector_id, "status": changed.status.value},
+    )
 
 
 def _configured(connector: Connector, values: dict[str, str]) -> Connector:
@@ -75,7 +86,8 @@ def _configured(connector: Connector, values: dict[str, str]) -> Connector:
 @click.argument("interval")
 @_TYPE_OPTION
 @destination_options
-def schedule(connector_id: str, interval: str, job_type: str | None, **where: Any) -> None:
+@format_option("text", "json", default="text")
+def schedule(connector_id: str, interval: str, job_type: str | None, format_: str, **where: Any) -> None:
     """Say when a connector syncs.
 
     INTERVAL is a cron expression with seconds, in UTC: second, minute, hour, day of month, month, day of week.
@@ -92,27 +104,38 @@ def schedule(connector_id: str, interval: str, job_type: str | None, **where: An
     kind = (job_type or "full").lower()
     _change(Destination.chosen(**where), connector_id, lambda each: _scheduled(each, kind, True, interval))
     when = f"next at {following:%Y-%m-%d %H:%M:%S} UTC" if following else "but that time never comes"
-    click.echo(f"The {kind} sync of {connector_id} is on, {when}.")
+    tell_done(
+        format_,
+        f"The {kind} sync of {connector_id} is on, {when}.",
+        {"id": connector_id, "job_type": kind, "interval": interval, "next_at": following},
+    )
 
 
 @click.command(cls=Command)
 @click.argument("connector_id")
 @_TYPE_OPTION
 @destination_options
-def enable(connector_id: str, job_type: str | None, **where: Any) -> None:
+@format_option("text", "json", default="text")
+def enable(connector_id: str, job_type: str | None, format_: str, **where: Any) -> None:
     """Let the schedules of a connector fire."""
     from .destination import Destination
 
     kind = (job_type or "full").lower()
     changed = _change(Destination.chosen(**where), connector_id, lambda each: _scheduled(each, kind, True))
-    click.echo(f"The {kind} sync of {connector_id} is on: {getattr(changed.scheduling, kind).interval}")
+    every = getattr(changed.scheduling, kind).interval
+    tell_done(
+        format_,
+        f"The {kind} sync of {connector_id} is on: {every}",
+        {"id": connector_id, "job_types": [kind], "enabled": True, "interval": every},
+    )
 
 
 @click.command(cls=Command)
 @click.argument("connector_id")
 @_TYPE_OPTION
 @destination_options
-def disable(connector_id: str, job_type: str | None, **where: Any) -> None:
+@format_option("text", "json", default="text")
+def disable(connector_id: str, job_type: str | None, format_: str, **where: Any) -> None:
     """Stop the schedules of a connector."""
     from .destination import Destination
 
@@ -124,7 +147,11 @@ def disable(connector_id: str, job_type: str | None, **where: Any) -> None:
         return connector
 
     _change(Destination.chosen(**where), connector_id, decide)
-    click.echo(f"The connector {connector_id} syncs no more by itself ({', '.join(kinds)}); jobs that run go on.")
+    tell_done(
+        format_,
+        f"The connector {connector_id} syncs no more by itself ({', '.join(kinds)}); jobs that run go on.",
+        {"id": connector_id, "job_types": kinds, "enabled": False},
+    )
 
 
 def _scheduled(connector: Connector, kind: str, enabled: bool, interval: str | None = None) -> Connector:
@@ -149,7 +176,8 @@ async def _update(destination: Destination, connector_id: str, decide: Callable[
 @click.command(cls=Command)
 @click.argument("connector_id")
 @destination_options
-def check(connector_id: str, **where: Any) -> None:
+@format_option("text", "json", default="text")
+def check(connector_id: str, format_: str, **where: Any) -> None:
     """Ask a connector's source whether it answers and takes the settings.
 
     Nothing is written: neither the connector nor its index changes.
@@ -158,7 +186,11 @@ def check(connector_id: str, **where: Any) -> None:
     from .running import run_async
 
     title = run_async(_check, Destination.chosen(**where), connector_id)
-    click.echo(f"{title} answers, takes the credentials and can work with the settings.")
+    tell_done(
+        format_,
+        f"{title} answers, takes the credentials and can work with the settings.",
+        {"id": connector_id, "source": title, "ok": True},
+    )
 
 
 async def _check(destination: Destination, connector_id: str) -> str:

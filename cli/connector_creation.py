@@ -127,7 +127,12 @@ def create(
     created = run_async(_create, destination, plan)
     remarks = list(created.remarks)
     if update_config and not native:
-        add_connector(connector_service_config, created.connector.id, chosen, created.api_key)
+        try:
+            add_connector(connector_service_config, created.connector.id, chosen, created.api_key)
+        except BaseException:
+            # The connector is there, and its key is told only this once.
+            _print_created(created, format_, remarks)
+            raise
         remarks.append(f"Added to {connector_service_config}.")
     _print_created(created, format_, remarks)
 

@@ -12,9 +12,9 @@ import click
 from .deployment import Change, Wanted, apply_to, difference, exported, read_deployment
 from .exits import Exit
 from .failures import CommandFailed
-from .options import Command, destination_options, yes_option
+from .options import Command, destination_options, format_option, yes_option
 from .prompting import confirm
-from .terminal import counted, is_terminal, note
+from .terminal import counted, is_terminal, note, print_json, tell_done
 
 if TYPE_CHECKING:
     from ..protocol.documents import Connector
@@ -27,7 +27,8 @@ _SIGNS = {"create": ("+", "green"), "change": ("~", "yellow"), "delete": ("-", "
 @click.command(cls=Command)
 @click.argument("connector_ids", nargs=-1)
 @destination_options
-def export(connector_ids: tuple[str, ...], **where: Any) -> None:
+@format_option("yaml", "json", default="yaml")
+def export(connector_ids: tuple[str, ...], format_: str, **where: Any) -> None:
     """Write connectors as YAML, for version control.
 
     All of them if none is named. Secret settings are left out; in the file they can be written as ${NAME}, which `apply` takes
@@ -39,6 +40,9 @@ def export(connector_ids: tuple[str, ...], **where: Any) -> None:
     from .running import run_async
 
     connectors = run_async(_read, Destination.chosen(**where), connector_ids)
+    if format_ == "json":
+        print_json(exported(connectors))
+        return
     click.echo(yaml.safe_dump(exported(connectors), sort_keys=False, allow_unicode=True, width=120), nl=False)
 
 
@@ -60,25 +64,31 @@ async def _all(store: Store) -> list[Connector]:
         return []
 
 
-def _apply(file: Path, prune: bool, dry_run: bool, yes: bool, where: dict[str, Any]) -> None:
+def _apply(file: Path, prune: bool, dry_run: bool, yes: bool, format_: str, where: dict[str, Any]) -> None:
     from .destination import Destination
     from .running import run_async
 
     wanted = read_deployment(_read_yaml(file), os.environ)
     destination = Destination.chosen(**where)
     changes = run_async(_plan, destination, wanted, prune)
-    for change in changes:
-        _print_change(change)
+    facts: dict[str, Any] = {
+        "changes": [{"id": each.id, "kind": each.kind, "lines": list(each.lines)} for each in changes],
+        "made": False,
+    }
+    if format_ == "text":
+        for change in changes:
+            _print_change(change)
     if not changes:
-        click.echo(f"Nothing to change: {counted(len(wanted), 'connector is', 'connectors are')} as the file says.")
+        as_it_is = counted(len(wanted), "connector is", "connectors are")
+        tell_done(format_, f"Nothing to change: {as_it_is} as the file says.", facts)
         return
     if dry_run:
-        click.echo(f"{counted(len(changes), 'change')}; nothing was done.")
+        tell_done(format_, f"{counted(len(changes), 'change')}; nothing was done.", facts)
         return
     if not confirm(f"Make {counted(len(changes), 'change')}?", yes=yes):
         raise CommandFailed("Nothing was changed.", code=Exit.FAILED)
     run_async(_carry_out, destination, changes)
-    click.echo(f"Made {counted(len(changes), 'change')}.")
+    tell_done(format_, f"Made {counted(len(changes), 'change')}.", {**facts, "made": True})
 
 
 _FILE = click.Path(path_type=Path)
@@ -94,22 +104,24 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Show the difference and
 @_DRY_RUN
 @yes_option
 @destination_options
-def apply(file: Path, prune: bool, dry_run: bool, yes: bool, **where: Any) -> None:
+@format_option("text", "json", default="text")
+def apply(file: Path, prune: bool, dry_run: bool, yes: bool, format_: str, **where: Any) -> None:
     """Make the connectors equal to a file, after showing the difference.
 
     Connectors that the file does not mention stay, unless --prune is given. So does whatever the file does not say of those
     that it mentions. Secret settings are written as ${NAME} and taken from the environment.
     """
-    _apply(file, prune, dry_run, yes, where)
+    _apply(file, prune, dry_run, yes, format_, where)
 
 
 @click.command("import", cls=Command)
 @click.argument("file", metavar="FILE", type=_FILE)
 @yes_option
 @destination_options
-def import_(file: Path, yes: bool, **where: Any) -> None:
+@format_option("text", "json", default="text")
+def import_(file: Path, yes: bool, format_: str, **where: Any) -> None:
     """Create or change the connectors that a file describes; the same as apply -f FILE."""
-    _apply(file, prune=False, dry_run=False, yes=yes, where=where)
+    _apply(file, prune=False, dry_run=False, yes=yes, format_=format_, where=where)
 
 
 def _read_yaml(path: Path) -> Any:

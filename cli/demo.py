@@ -194,7 +194,7 @@ def _print_kinds(found: Sequence[Kind]) -> None:
 
 def _print_next_steps(index_name: str, folder: Path, data: Path) -> None:
     where = f"--embedded {_short(data)}"
-    own = [("your own folder", "make run DIR=~/notes")] if folder == SAMPLE else []
+    own = [("your own folder", "callboard demo ~/notes")] if folder == SAMPLE else []
     steps = [
         (
             "search on",

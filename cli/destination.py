@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Destination:
-    """A server to talk to, or a data folder to open; exactly one of the two."""
+    """A server to talk to, a data folder to open, or a node in memory with nothing in it; exactly one of the three."""
 
     url: str | None
     embedded: Path | None = None
@@ -33,6 +33,7 @@ class Destination:
     password: str | None = attrs.field(default=None, repr=False)
     ca_certs: Path | None = None
     verify_certs: bool = True
+    is_empty: bool = False
 
     @classmethod
     def chosen(
@@ -44,6 +45,7 @@ class Destination:
         ca_certs: Path | None,
         insecure: bool,
         profile: str | None = None,
+        password_file: Path | None = None,
     ) -> Destination:
         """What the options of `options.destination_options`, the environment and the profile mean together.
 
@@ -55,6 +57,8 @@ class Destination:
             if given_url or api_key_file or user:
                 raise click.UsageError("--embedded works without a server: leave out --to, --api-key-file and --user.")
             return cls(url=None, embedded=embedded.expanduser().absolute())
+        if password_file and not user:
+            raise click.UsageError("--password-file needs --user.")
         if api_key_file and user:
             raise click.UsageError("Give an API key or a user, not both.")
         remembered = None if url else _remembered(profile)
@@ -69,7 +73,7 @@ class Destination:
             url=_checked(url or (remembered.url if remembered else None) or DEFAULT_URL),
             api_key=api_key,
             username=user,
-            password=ask_secret(f"Password of {user}", environment="CALLBOARD_PASSWORD") if user else None,
+            password=_password(user, password_file) if user else None,
             ca_certs=ca_certs,
             verify_certs=not insecure,
         )
@@ -89,6 +93,14 @@ class Destination:
     @property
     def title(self) -> str:
         return self.url or f"the built-in node on {self.embedded}"
+
+
+def _password(user: str, file: Path | None) -> str:
+    return (
+        read_secret_file(file, "password")
+        if file
+        else ask_secret(f"Password of {user}", environment="CALLBOARD_PASSWORD")
+    )
 
 
 def root_option(name: str) -> str | None:
@@ -147,6 +159,11 @@ async def open_destination(
 
             app = await stack.enter_async_context(open_embedded_node(destination.embedded, extraction))
             target = Target(embedded=app)
+        elif destination.is_empty:
+            from ..node import open_node
+
+            empty = await stack.enter_async_context(open_node(None, port=None))
+            target = Target(embedded=empty.app)
         else:
             target = Target(
                 url=destination.url,

@@ -10,7 +10,7 @@ from .exits import Exit
 from .failures import CommandFailed
 from .groups import Entry, LazyGroup, Section
 from .options import Command, destination_options, format_option, yes_option
-from .terminal import counted, note, print_json, print_table
+from .terminal import counted, note, print_json, print_table, tell_done
 
 if TYPE_CHECKING:
     from ..protocol.store import Store
@@ -76,14 +76,19 @@ async def _list(destination: Destination) -> list[tuple[str, int | None]]:
 @click.argument("index_name", metavar="INDEX")
 @yes_option
 @destination_options
-def clean(index_name: str, yes: bool, **where: Any) -> None:
+@format_option("text", "json", default="text")
+def clean(index_name: str, yes: bool, format_: str, **where: Any) -> None:
     """Delete every document of an index, and keep the index."""
     _confirmed(f"Delete all documents of {index_name!r}?", index_name, yes)
     from .destination import Destination
     from .running import run_async
 
     deleted = run_async(_clean, Destination.chosen(**where), index_name)
-    click.echo(f"Deleted {counted(deleted, 'document')} of {index_name!r}.")
+    tell_done(
+        format_,
+        f"Deleted {counted(deleted, 'document')} of {index_name!r}.",
+        {"index": index_name, "documents_deleted": deleted},
+    )
 
 
 async def _clean(destination: Destination, index_name: str) -> int:
@@ -106,14 +111,15 @@ async def _clean(destination: Destination, index_name: str) -> int:
 @click.argument("index_name", metavar="INDEX")
 @yes_option
 @destination_options
-def delete(index_name: str, yes: bool, **where: Any) -> None:
+@format_option("text", "json", default="text")
+def delete(index_name: str, yes: bool, format_: str, **where: Any) -> None:
     """Delete an index with everything in it."""
     _confirmed(f"Delete the index {index_name!r} with everything in it?", index_name, yes)
     from .destination import Destination
     from .running import run_async
 
     run_async(_delete, Destination.chosen(**where), index_name)
-    click.echo(f"Deleted the index {index_name!r}.")
+    tell_done(format_, f"Deleted the index {index_name!r}.", {"index": index_name, "deleted": True})
 
 
 async def _delete(destination: Destination, index_name: str) -> None:

@@ -10,7 +10,7 @@ from .exits import Exit
 from .failures import CommandFailed
 from .groups import Entry, LazyGroup, Section
 from .options import Command, destination_options, format_option, yes_option
-from .terminal import counted, note, print_json, print_properties, print_table
+from .terminal import counted, note, print_json, print_properties, print_table, tell_done
 
 if TYPE_CHECKING:
     from ..protocol.documents import Connector, JobType, SyncJob
@@ -23,7 +23,7 @@ SECTIONS = (
         "Commands",
         {
             "start": Entry("job:start", "Ask for a sync of a connector."),
-            "list": Entry("job:list_", "List the jobs of a connector, oldest first."),
+            "list": Entry("job:list_", "List the jobs of a connector, or of all, oldest first."),
             "view": Entry("job:view", "Show one job."),
             "follow": Entry("job_follow:follow", "Watch a job until it ends."),
             "cancel": Entry("job:cancel", "Ask for the end of a job."),
@@ -98,11 +98,11 @@ def refuse_impossible(connector: Connector, job_type: JobType) -> None:
 
 
 @click.command("list", cls=Command)
-@click.argument("connector_id")
+@click.argument("connector_id", required=False)
 @destination_options
 @format_option("table", "json", default="table")
-def list_(connector_id: str, format_: str, **where: Any) -> None:
-    """List the jobs of a connector, oldest first."""
+def list_(connector_id: str | None, format_: str, **where: Any) -> None:
+    """List the jobs of a connector, or of all, oldest first."""
     from .destination import Destination
     from .running import run_async
 
@@ -110,7 +110,7 @@ def list_(connector_id: str, format_: str, **where: Any) -> None:
     if format_ == "json":
         print_json([summary(each) for each in jobs])
     elif not jobs:
-        note(f"The connector {connector_id} has no jobs.")
+        note(f"The connector {connector_id} has no jobs." if connector_id else "There are no jobs.")
     else:
         note(f"{counted(len(jobs), 'job')}:")
         headers = ["Job id", "Connector id", "Index name", "Job status", "Job type"]
@@ -118,10 +118,17 @@ def list_(connector_id: str, format_: str, **where: Any) -> None:
         print_table(headers, [list(summary(each).values()) for each in jobs], right=[5, 6, 7])
 
 
-async def _list(destination: Destination, connector_id: str) -> list[SyncJob]:
+async def _list(destination: Destination, connector_id: str | None) -> list[SyncJob]:
+    from ..protocol.store import NotFound
     from .destination import open_destination
 
     async with open_destination(destination) as store:
+        if connector_id is None:
+            try:
+                return [each async for each in store.jobs.list()]
+            except NotFound:
+                # Nobody has made the protocol's indices yet, so there is nothing in them.
+                return []
         jobs = [each async for each in store.jobs.list(connector_ids=[connector_id])]
         if not jobs:
             # Nothing to list is an answer only for a connector that exists.
@@ -156,7 +163,8 @@ async def _view(destination: Destination, job_id: str) -> SyncJob:
 @click.argument("job_id")
 @yes_option
 @destination_options
-def cancel(job_id: str, yes: bool, **where: Any) -> None:
+@format_option("text", "json", default="text")
+def cancel(job_id: str, yes: bool, format_: str, **where: Any) -> None:
     """Ask for the end of a job.
 
     A job that nobody runs is canceled at once; a running one as soon as its service has stopped it in order.
@@ -168,10 +176,8 @@ def cancel(job_id: str, yes: bool, **where: Any) -> None:
     if not confirm(f"Cancel the job {job_id}?", yes=yes):
         raise CommandFailed("Nothing was canceled.", code=Exit.FAILED)
     after = run_async(_cancel, Destination.chosen(**where), job_id)
-    if after.status.is_terminal:
-        click.echo(f"The job {job_id} is canceled.")
-    else:
-        click.echo(f"The job {job_id} is asked to stop.")
+    outcome = "canceled" if after.status.is_terminal else "asked to stop"
+    tell_done(format_, f"The job {job_id} is {outcome}.", summary(after))
 
 
 async def _cancel(destination: Destination, job_id: str) -> SyncJob:
@@ -185,7 +191,8 @@ async def _cancel(destination: Destination, job_id: str) -> SyncJob:
 @click.argument("job_id")
 @yes_option
 @destination_options
-def confirm_deletes(job_id: str, yes: bool, **where: Any) -> None:
+@format_option("text", "json", default="text")
+def confirm_deletes(job_id: str, yes: bool, format_: str, **where: Any) -> None:
     """Carry out the deletions that a job has held back.
 
     A sync that would delete an unusual number of documents keeps them and waits for a person, because a source that is half there looks
@@ -199,7 +206,11 @@ def confirm_deletes(job_id: str, yes: bool, **where: Any) -> None:
         raise CommandFailed("Nothing was deleted.", code=Exit.FAILED)
     deleted, kept = run_async(_confirm_deletions, Destination.chosen(**where), job_id)
     also = f" {counted(kept, 'document was', 'documents were')} written again since and kept." if kept else ""
-    click.echo(f"Deleted {counted(deleted, 'document')}.{also}")
+    tell_done(
+        format_,
+        f"Deleted {counted(deleted, 'document')}.{also}",
+        {"job_id": job_id, "documents_deleted": deleted, "documents_kept": kept},
+    )
 
 
 async def _confirm_deletions(destination: Destination, job_id: str) -> tuple[int, int]:

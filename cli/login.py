@@ -16,6 +16,7 @@ from .options import DEFAULT_URL, Command, read_secret_file
 from .profiles import DEFAULT_PROFILE, Profile, profile_path, save_profile
 from .prompting import ask, ask_secret, confirm
 from .running import run_async
+from .terminal import say
 
 
 @click.command(cls=Command)
@@ -34,6 +35,12 @@ from .running import run_async
     type=click.Path(path_type=Path),
     help="Read the API key from the first line of a file, instead of asking for it.",
 )
+@click.option(
+    "--password-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Read the password from the first line of a file, instead of asking for it.",
+)
 @click.option("--profile", metavar="NAME", help="Remember it under this name.  [default]")
 @click.option("--ca-certs", metavar="FILE", type=click.Path(path_type=Path), help="Certificates to trust.")
 @click.option("--insecure", is_flag=True, help="Do not check the server's certificate.")
@@ -43,6 +50,7 @@ def login(
     method: str,
     user: str | None,
     api_key_file: Path | None,
+    password_file: Path | None,
     profile: str | None,
     ca_certs: Path | None,
     insecure: bool,
@@ -51,7 +59,7 @@ def login(
     """Check credentials and remember them.
 
     They are kept in your configuration folder, in a file that only you can read, and never appear in a command line. Without a
-    terminal the password comes from CALLBOARD_PASSWORD, the API key from CALLBOARD_API_KEY or --api-key-file.
+    terminal the password comes from CALLBOARD_PASSWORD or --password-file, the API key from CALLBOARD_API_KEY or --api-key-file.
     """
     chosen_file = root_option("config")
     path = Path(chosen_file) if chosen_file else profile_path(profile or root_option("profile") or DEFAULT_PROFILE)
@@ -61,7 +69,10 @@ def login(
         made = Profile(host=host, api_key=key or ask_secret("API key", environment="CALLBOARD_API_KEY"))
     else:
         name = user or ask("Username")
-        made = Profile(host=host, username=name, password=ask_secret("Password", environment="CALLBOARD_PASSWORD"))
+        secret = read_secret_file(password_file, "password") if password_file else None
+        made = Profile(
+            host=host, username=name, password=secret or ask_secret("Password", environment="CALLBOARD_PASSWORD")
+        )
     made = attrs.evolve(
         made, ca_certs=str(ca_certs.expanduser().absolute()) if ca_certs else None, verify_certs=not insecure
     )
@@ -69,7 +80,7 @@ def login(
         raise CommandFailed("Nothing was changed.", code=Exit.FAILED)
     greeting = run_async(_check, Destination.of_profile(made))
     save_profile(path, made)
-    click.secho(f"Logged in to {greeting}; remembered in {path}.", fg="green" if os.isatty(1) else None)
+    say(click.style(f"Logged in to {greeting}; remembered in {path}.", fg="green" if os.isatty(1) else None))
 
 
 async def _check(destination: Destination) -> str:

@@ -15,6 +15,7 @@ import click
 from .exits import MEANINGS, Exit
 from .failures import explain, one_line
 from .groups import Entry, LazyGroup, Section
+from .terminal import QUIET
 
 _EPILOG = "\n".join(
     [
@@ -110,13 +111,18 @@ def version_line() -> str:
 )
 @click.option("-c", "--config", metavar="FILE", help="Take server and credentials from this YAML file.")
 @click.option("--profile", metavar="NAME", envvar="CALLBOARD_PROFILE", help="Take them from what `login` remembered.")
+@click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
 @click.option("--debug", is_flag=True, help="Show the traceback when something goes wrong.")
 @click.pass_context
-def callboard(context: click.Context, config: str | None, profile: str | None, debug: bool) -> None:
+def callboard(context: click.Context, config: str | None, profile: str | None, quiet: bool, debug: bool) -> None:
     """Move documents from where people keep them into Elasticsearch, and keep them there in step.
 
     A source is a system that documents come from (a folder, a database, a wiki ...); a sync makes an index equal to it.
     """
+    if os.environ.get("NO_COLOR"):
+        context.color = False
+    if quiet:
+        context.meta[QUIET] = True
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
@@ -137,9 +143,8 @@ def run(arguments: Sequence[str]) -> int:
     except click.ClickException as problem:
         return _failed(*_usage(problem))
     except BrokenPipeError:
-        # The reader went away (`callboard search ... | head`): not an error, and nothing can be said to it. What is still
-        # buffered goes nowhere, so that the interpreter does not complain about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader went away (`callboard search ... | head`): not an error, and nothing can be said to it.
+        _let_go_of_output()
         return Exit.DONE
     except (Exception, KeyboardInterrupt) as problem:  # noqa: BLE001  here a command ends, and says why
         if debug:
@@ -147,7 +152,17 @@ def run(arguments: Sequence[str]) -> int:
 
             traceback.print_exception(problem)
         explanation = explain(problem)
+        _let_go_of_output()
         return _failed(explanation.message, explanation.hint, explanation.code)
+
+
+def _let_go_of_output() -> None:
+    """If standard output takes no more (its reader is gone, its disk is full), let the rest go nowhere: the interpreter would
+    try again at its exit, complain, and return a code of its own."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage(problem: click.ClickException) -> tuple[str, str, int]:
@@ -159,7 +174,9 @@ def _usage(problem: click.ClickException) -> tuple[str, str, int]:
 
 def _failed(message: str, hint: str, code: int) -> int:
     """Print one line, and at most a hint below it, and return the exit code."""
-    click.secho(f"Error: {message}", err=True, fg="red" if sys.stderr.isatty() else None)
+    shown = f"Error: {message}"
+    coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    click.echo(click.style(shown, fg="red") if coloured else shown, err=True)
     if hint:
         click.echo(f"       {hint}", err=True)
     return code

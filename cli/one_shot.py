@@ -29,6 +29,7 @@ class Ended:
 
     report: SyncReport
     interrupted: bool
+    connector_id: str
 
 
 async def check_source(service_type: str, configuration: Mapping[str, Any]) -> None:
@@ -97,7 +98,7 @@ async def run_one_shot(
                 worker_hostname=str(await blocking(own_name)),
             )
         nursery.cancel_scope.cancel()
-    return Ended(report, interrupted=stop.is_set() and report.status != "completed")
+    return Ended(report, interrupted=stop.is_set() and report.status != "completed", connector_id=connector.id)
 
 
 @asynccontextmanager

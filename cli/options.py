@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 
 import click
 
-from .exits import Exit
+from .examples import examples_of
+from .exits import MEANINGS, Exit
 from .failures import CommandFailed
+from .terminal import QUIET
 
 DEFAULT_URL = "http://127.0.0.1:9200"
 """Where `callboard node` listens, and Elasticsearch too, unless they are told otherwise."""
@@ -17,15 +19,70 @@ DEFAULT_URL = "http://127.0.0.1:9200"
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 
+def _hush(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        context.find_root().meta[QUIET] = True
+
+
 class Command(click.Command):
-    """A click command that also takes `--debug` after its own name, where people type it."""
+    """A click command that also takes `--quiet` and `--debug`, and whose help ends as a manual page does."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        if not any("--quiet" in parameter.opts for parameter in self.params):
+            self.params.append(
+                click.Option(
+                    ["-q", "--quiet"],
+                    is_flag=True,
+                    expose_value=False,
+                    is_eager=True,
+                    callback=_hush,
+                    help="Print results and errors only.",
+                )
+            )
         if not any("--debug" in parameter.opts for parameter in self.params):
             self.params.append(
                 click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
             )
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_epilog(context, formatter)
+        examples = examples_of(context.command_path)
+        if examples:
+            with formatter.section("Examples"):
+                for line in examples:
+                    formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+        with formatter.section("Environment"):
+            formatter.write_dl(list(environment(self).items()))
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(f"{code.value}", meaning.replace("`", "")) for code, meaning in MEANINGS.items()])
+
+
+def environment(command: click.Command) -> dict[str, str]:
+    """The environment variables that a command looks at, and what each says."""
+    found: dict[str, str] = {}
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and isinstance(parameter.envvar, str):
+            found[parameter.envvar] = f"In place of {parameter.opts[-1]}."
+    if any("--api-key-file" in parameter.opts for parameter in command.params):
+        found |= {
+            "CALLBOARD_API_KEY": "The API key.",
+            "CALLBOARD_PASSWORD": "The password of the user.",
+            "CALLBOARD_PROFILE": "In place of --profile.",
+            "XDG_CONFIG_HOME": "Profiles are kept in callboard/profiles below it.  [~/.config]",
+        }
+    return found | {
+        "CALLBOARD_DEBUG": "Anything but empty: as --debug.",
+        "NO_COLOR": "Anything but empty: no colours.",
+    }
+
+
+class Format(click.Choice[str]):
+    """How results are printed. `table` and `text` are words for the same thing: what a person reads."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        same = {"table": "text", "text": "table"}
+        return super().convert(value if value in self.choices else same.get(value, value), parameter, context)
 
 
 def format_option(*choices: str, default: str) -> Callable[[CommandT], CommandT]:
@@ -34,7 +91,7 @@ def format_option(*choices: str, default: str) -> Callable[[CommandT], CommandT]
         "-o",
         "--format",
         "format_",
-        type=click.Choice(choices),
+        type=Format(choices),
         default=default,
         show_default=True,
         help="How the result is printed.",
@@ -69,6 +126,12 @@ def destination_options(command: CommandT) -> CommandT:
                 metavar="U",
                 envvar="CALLBOARD_USERNAME",
                 help="User name; the password is asked for, or read from CALLBOARD_PASSWORD.",
+            ),
+            click.option(
+                "--password-file",
+                metavar="FILE",
+                type=click.Path(path_type=Path),
+                help="Read the user's password from the first line of a file.",
             ),
             click.option(
                 "--ca-certs",

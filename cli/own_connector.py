@@ -24,12 +24,8 @@ async def connector_for(
     and `InvalidConfiguration` if the settings together cannot be used; nothing is written then. Cancelled while a new
     connector is written: it may exist without settings, and is found and finished by the next call.
     """
-    async for found in store.connectors.list(index_names=[index_name]):
-        if found.service_type != service_type:
-            raise CommandFailed(
-                f"The index {index_name!r} belongs to connector {found.id}, whose source is {found.service_type!r}.",
-                hint="Choose another index.",
-            )
+    found = await _owner(store, service_type, index_name)
+    if found is not None:
         configuration = entered(service_type, found.configuration, values)
         if values_of(configuration) == values_of(found.configuration):
             return found
@@ -37,6 +33,34 @@ async def connector_for(
     configuration = entered(service_type, {}, values)
     made = await store.connectors.create(index_name=index_name, name=name, service_type=service_type)
     return await _configure(store, made, configuration)
+
+
+async def connector_as_if(store: Store, service_type: str, index_name: str, values: Mapping[str, str]) -> Connector:
+    """The connector that `connector_for` would give, without writing anything. Raises what that does."""
+    from ..protocol import connectors as transitions
+    from ..protocol.documents import Pipeline
+    from ..protocol.store import NotFound
+    from ..runtime import now
+
+    try:
+        found = await _owner(store, service_type, index_name)
+    except NotFound:
+        found = None
+    present = found or transitions.create("rehearsal", now(), index_name=index_name, service_type=service_type)
+    configuration = entered(service_type, present.configuration, values)
+    return attrs.evolve(present, configuration=configuration, pipeline=present.pipeline or Pipeline())
+
+
+async def _owner(store: Store, service_type: str, index_name: str) -> Connector | None:
+    """The connector that fills this index, if there is one. Raises `CommandFailed` if its source is of another kind."""
+    async for found in store.connectors.list(index_names=[index_name]):
+        if found.service_type != service_type:
+            raise CommandFailed(
+                f"The index {index_name!r} belongs to connector {found.id}, whose source is {found.service_type!r}.",
+                hint="Choose another index.",
+            )
+        return found
+    return None
 
 
 def entered(service_type: str, stored: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:

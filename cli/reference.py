@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import click
 
+from .examples import examples_of
 from .exits import MEANINGS
 from .main import callboard
 
@@ -16,7 +17,8 @@ _HEAD = """# The command line
 <!-- Made by `make docs` from the commands themselves; a test checks that it is fresh. -->
 
 Results go to standard output, everything else to standard error. Progress and colours appear only on terminals. Every command takes
-`--help` and `--debug`, which shows the traceback of an error.
+`--help`, `--quiet`, which leaves only results and errors, and `--debug`, which shows the traceback of an error. NO_COLOR switches colours
+off.
 """
 
 
@@ -56,13 +58,20 @@ def _section(path: tuple[str, ...], command: click.Command) -> str:
     ]
     rows = []
     for parameter in command.params:
-        if isinstance(parameter, click.Option) and not parameter.hidden and "--debug" not in parameter.opts:
+        if (
+            isinstance(parameter, click.Option)
+            and not parameter.hidden
+            and not {"--debug", "--quiet"} & {*parameter.opts}
+        ):
             record = parameter.get_help_record(context)
             if record is not None:
                 name, meaning = record
                 rows.append(f"| `{name}` | {_cell(meaning)} |")
     if rows:
         lines += ["| Option | Meaning |", "|---|---|", *rows, ""]
+    examples = examples_of(" ".join(path))
+    if examples:
+        lines += ["Examples:", "", *(f"    {line}" for line in examples), ""]
     return "\n".join(lines)
 
 

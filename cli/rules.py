@@ -74,18 +74,18 @@ def test(
     from .running import run_async
 
     given = [read_rule(number, text) for number, text in enumerate(texts)]
-    sampled = run_async(_test, Destination.chosen(**where), connector_id, draft, given, sample)
-    kept = sum(each.kept for each in sampled)
+    tried = run_async(_test, Destination.chosen(**where), connector_id, draft, given, sample)
+    kept = sum(each.kept for each in tried)
     if format_ == "json":
-        listed = [attrs.asdict(each) for each in sampled]
-        print_json({"sampled": len(sampled), "kept": kept, "dropped": len(sampled) - kept, "documents": listed})
+        listed = [attrs.asdict(each) for each in tried]
+        print_json({"sampled": len(tried), "kept": kept, "dropped": len(tried) - kept, "documents": listed})
         return
-    for each in sampled:
+    for each in tried:
         if show_all or not each.kept:
             sign, colour = ("keep", "green") if each.kept else ("drop", "red")
             shown = click.style(sign, fg=colour) if is_terminal() else sign
             click.echo(f"{shown}  {shorten_title(each.title, None)}")
-    note(f"Of {counted(len(sampled), 'document')} the rules keep {kept:,} and drop {len(sampled) - kept:,}.")
+    note(f"Of {counted(len(tried), 'document')} the rules keep {kept:,} and drop {len(tried) - kept:,}.")
 
 
 def read_rule(order: int, text: str) -> Rule:
@@ -126,7 +126,7 @@ async def _test(
         complaints = "; ".join(message for each in error.validation.errors for message in each.messages)
         raise CommandFailed(f"The rules cannot be used: {complaints}", code=Exit.USAGE) from error
     chosen = source_type(connector.service_type)
-    documents = await _sample(chosen(read_configuration(chosen.Config, connector.configuration)), sample)
+    documents = await sampled(chosen(read_configuration(chosen.Config, connector.configuration)), sample)
     decided = compiled.decide([{"id": each.id, "_id": each.id, **each.fields} for each in documents])
     return [
         Sampled(
@@ -136,7 +136,7 @@ async def _test(
     ]
 
 
-async def _sample(source: Any, size: int) -> list[Any]:
+async def sampled(source: Any, size: int) -> list[Any]:
     """The first documents of a source, over as many partitions as it takes."""
     from contextlib import aclosing
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import shutil
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -14,7 +15,7 @@ from .exits import Exit
 from .failures import CommandFailed
 from .groups import Entry, LazyGroup, Section
 from .options import Command, format_option
-from .terminal import counted, note, print_json, print_table
+from .terminal import counted, note, print_json, print_table, tell_done
 
 SECTIONS = (
     Section(
@@ -22,6 +23,7 @@ SECTIONS = (
         {
             "list": Entry("source:list_", "List the sources there are."),
             "describe": Entry("source:describe", "Show the settings and abilities of a source, and an example."),
+            "check": Entry("source_check:check", "Try a source with settings, and say what is wrong with either."),
             "new": Entry("source:new", "Write the beginning of a source of your own, with tests that pass."),
         },
     ),
@@ -124,7 +126,8 @@ def _first_value(entry: dict[str, Any]) -> str:
     default=Path(),
     help="Where to make the folder.  [the current one]",
 )
-def new(name: str, into: Path) -> None:
+@format_option("text", "json", default="text")
+def new(name: str, into: Path, format_: str) -> None:
     """Write the beginning of a source of your own, with tests that pass.
 
     NAME becomes the service type, the folder and the module, such as tide_tables.
@@ -141,8 +144,14 @@ def new(name: str, into: Path) -> None:
     }
     files = {"source.py": f"{name}.py", "test.py": f"test_{name}.py", "readme.md": "README.md"}
     folder.mkdir(parents=True)
-    for template, target in files.items():
-        text = Template((SCAFFOLD / f"{template}.template").read_text(encoding="utf-8")).substitute(words)
-        (folder / target).write_text(text, encoding="utf-8")
-    click.echo(f"Wrote {folder}: the source, its tests, and how to run it.")
+    try:
+        for template, target in files.items():
+            text = Template((SCAFFOLD / f"{template}.template").read_text(encoding="utf-8")).substitute(words)
+            (folder / target).write_text(text, encoding="utf-8")
+    except BaseException:
+        # Half a source would only be in the way of the next try.
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    facts = {"folder": str(folder), "files": list(files.values())}
+    tell_done(format_, f"Wrote {folder}: the source, its tests, and how to run it.", facts)
     note(f"Next: cd {folder} && python -m pytest test_{name}.py")

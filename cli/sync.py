@@ -13,10 +13,11 @@ from .failures import one_line
 from .job import JOB_TYPES
 from .options import Command, destination_options, format_option
 from .settings import parse_assignments
-from .terminal import counted, in_bytes, in_seconds, note, print_json
+from .terminal import counted, in_bytes, in_seconds, is_quiet, note, print_json
 
 if TYPE_CHECKING:
     from ..actors.extraction import ExtractionSettings
+    from ..actors.rehearsal import Rehearsal
     from .destination import Destination
     from .one_shot import Ended
 
@@ -61,7 +62,9 @@ class Wish:
     show_default=True,
     help="Everything, what has changed, or who may see what.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be indexed, changed and deleted, and write nothing anywhere."
+)
 @destination_options
 @format_option("text", "json", default="text")
 def sync(
@@ -70,7 +73,7 @@ def sync(
     files: tuple[str, ...],
     index_name: str,
     kind: str,
-    quiet: bool,
+    dry_run: bool,
     format_: str,
     **where: Any,
 ) -> int:
@@ -80,10 +83,6 @@ def sync(
     connector: both are kept in the server, so that the next sync of the same index needs no settings, and a service can take
     over. Ctrl-C ends it in order. With `callboard -c FILE sync ...`, files become text as FILE says it for a service.
 
-    \b
-    callboard sync dir --set directory=$HOME/notes --index notes
-    callboard sync dir --set directory=/srv/docs --index docs --embedded ~/callboard-data
-    callboard sync postgresql --set host=db --set-file password=/run/secrets/db ... --index sales --to https://search:9200
     """
     from ..protocol.indices import check_index_name
     from .catalogue import known_service_type
@@ -92,18 +91,70 @@ def sync(
 
     wish = Wish(
         service_type=known_service_type(service_type),
-        values=_values(assignments, files),
+        values=values_given(assignments, files),
         index_name=check_index_name(index_name),
         kind=kind.lower(),
-        quiet=quiet,
+        quiet=is_quiet(),
         extraction=_extraction(),
     )
+    if dry_run:
+        return _rehearsed(Destination.chosen(**where), wish, format_)
     ended = run_async(_sync, Destination.chosen(**where), wish)
     if format_ == "json":
-        print_json(dict(ended.report.as_json()))
+        print_json({"connector_id": ended.connector_id, **ended.report.as_json()})
     else:
         print_ended(ended, index_name)
     return exit_code(ended)
+
+
+def _rehearsed(destination: Destination, wish: Wish, format_: str) -> int:
+    """Print what a sync would do, and return the exit code."""
+    from .running import run_async
+
+    if wish.kind != "full":
+        raise click.UsageError("--dry-run rehearses full syncs only; leave out --type.")
+    told = run_async(_rehearse, destination, wish)
+    if format_ == "json":
+        print_json(attrs.asdict(told))
+        return Exit.DONE
+    click.echo(
+        f"{wish.index_name}: {told.new:,} to index, {told.changed:,} to change, {told.deleted:,} to delete, "
+        f"{told.unchanged:,} unchanged; nothing was written."
+    )
+    if told.dropped:
+        click.echo(f"  rules leave out {counted(told.dropped, 'document')}")
+    samples = (
+        ("index", told.new, told.new_samples),
+        ("change", told.changed, told.changed_samples),
+        ("delete", told.deleted, told.deleted_samples),
+        ("fails", told.failed, told.failures),
+    )
+    for what, count, shown in samples:
+        for each in shown:
+            click.echo(f"  {what:<7} {one_line(each)}")
+        if count > len(shown):
+            click.echo(f"  {what:<7} ... and {count - len(shown):,} more")
+    for remark in told.notes:
+        note(f"  note: {remark}")
+    return Exit.DONE
+
+
+async def _rehearse(destination: Destination, wish: Wish) -> Rehearsal:
+    from ..actors.job import JobFailed
+    from ..actors.rehearsal import rehearse
+    from .destination import open_destination
+    from .failures import CommandFailed
+    from .own_connector import connector_as_if
+
+    if destination.embedded is not None and not destination.embedded.exists():
+        # The node in memory has the same pipelines as one that is made by a sync, and leaves nothing behind.
+        destination = attrs.evolve(destination, embedded=None, is_empty=True)
+    async with open_destination(destination) as store:
+        connector = await connector_as_if(store, wish.service_type, wish.index_name, wish.values)
+        try:
+            return await rehearse(store, connector)
+        except JobFailed as failed:
+            raise CommandFailed(str(failed)) from failed
 
 
 def _extraction() -> ExtractionSettings | None:
@@ -129,7 +180,8 @@ def _extraction() -> ExtractionSettings | None:
     return wanted
 
 
-def _values(assignments: tuple[str, ...], files: tuple[str, ...]) -> dict[str, str]:
+def values_given(assignments: tuple[str, ...], files: tuple[str, ...]) -> dict[str, str]:
+    """The settings of `--set` and `--set-file` together. Raises a usage error, or `CommandFailed` for a file."""
     from pathlib import Path
 
     from .options import read_secret_file
@@ -171,10 +223,13 @@ async def _sync(destination: Destination, wish: Wish) -> Ended:
 
 
 def exit_code(ended: Ended) -> Exit:
-    """Done if the job completed; interrupted if a signal ended it; failed for all else."""
+    """Done if the job completed; interrupted if a signal ended it; local if a disk is full; failed for all else."""
     if ended.interrupted:
         return Exit.INTERRUPTED
-    return Exit.DONE if ended.report.status == "completed" else Exit.FAILED
+    if ended.report.status == "completed":
+        return Exit.DONE
+    # A job ends with a sentence and not with an error that could be asked for its kind.
+    return Exit.LOCAL if "disk is full" in (ended.report.error or "") else Exit.FAILED
 
 
 def print_ended(ended: Ended, index_name: str) -> None:
@@ -190,6 +245,7 @@ def print_ended(ended: Ended, index_name: str) -> None:
     match report.status:
         case "completed":
             click.echo(f"{index_name}: {line}")
+            note(f"  connector {ended.connector_id}; its jobs: callboard job list {ended.connector_id}")
         case "error":
             note(f"Error: {_reason(report.error)}")
             note(f"       Until then: {line}")

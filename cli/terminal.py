@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -59,9 +59,34 @@ def print_properties(pairs: Iterable[tuple[str, Any]]) -> None:
         click.echo(f"{label}  {value}".rstrip())
 
 
+QUIET = "callboard.quiet"
+"""Where the context of a command line keeps that `--quiet` was said."""
+
+
+def is_quiet() -> bool:
+    """Whether `--quiet` was said: only results and errors are wanted then."""
+    context = click.get_current_context(silent=True)
+    return bool(context is not None and context.find_root().meta.get(QUIET))
+
+
 def note(text: str) -> None:
-    """Say something to the person without touching the result on standard output."""
-    click.echo(text, err=True)
+    """Say something to the person, unless `--quiet` was said, without touching the result on standard output."""
+    if not is_quiet():
+        click.echo(text, err=True)
+
+
+def tell_done(format_: str, sentence: str, facts: Mapping[str, Any]) -> None:
+    """Tell what a command has done: a sentence to a person, the facts of it to a script."""
+    if format_ == "json":
+        print_json(facts)
+    else:
+        say(sentence)
+
+
+def say(text: str) -> None:
+    """Tell in a sentence what a command has done; `--quiet` leaves it out, because the exit code says it too."""
+    if not is_quiet():
+        click.echo(text)
 
 
 def in_bytes(size_bytes: float) -> str:

@@ -17,7 +17,7 @@ import pytest
 
 from callboard.cli.exits import Exit
 
-KEYS = {"status", "indexed", "deleted", "unchanged", "failed", "bytes", "seconds", "error"}
+KEYS = {"connector_id", "status", "indexed", "deleted", "unchanged", "failed", "bytes", "seconds", "error"}
 
 
 @pytest.fixture

@@ -1,0 +1,174 @@
+"""Questions on a terminal: asked in order, secrets hidden, wrong answers asked again, and Ctrl-C leaves nothing half made."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from callboard.cli.exits import Exit
+
+
+@attrs.define
+class Terminal:
+    """A command on a terminal of its own: wait for words, type answers, see how it ends."""
+
+    process: subprocess.Popen[bytes]
+    descriptor: int
+    seen: str = ""
+    read_up_to: int = 0
+
+    @classmethod
+    def run(cls, callboard: Any, *arguments: str | Path, **environment: str) -> Terminal:
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(
+            callboard.command(*arguments),
+            cwd=callboard.folder,
+            env=callboard.environment(TERM="xterm", COLUMNS="200", **environment),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=_take_terminal,
+        )
+        os.close(theirs)
+        return cls(process, ours)
+
+    def expect(self, words: str, timeout_s: float = 30) -> None:
+        """Read until the words appear after what was expected before."""
+        until = time.monotonic() + timeout_s
+        while words not in self.seen[self.read_up_to :]:
+            assert time.monotonic() < until, f"{words!r} did not appear in: {self.seen}"
+            if not self._read(until):
+                break
+        assert words in self.seen[self.read_up_to :], f"{words!r} did not appear in: {self.seen}"
+        self.read_up_to = self.seen.index(words, self.read_up_to) + len(words)
+
+    def type(self, text: str) -> None:
+        os.write(self.descriptor, text.encode())
+
+    def end(self) -> int:
+        until = time.monotonic() + 30
+        while self._read(until):
+            assert time.monotonic() < until, self.seen
+        os.close(self.descriptor)
+        return self.process.wait(30)
+
+    def _read(self, until: float) -> bool:
+        ready, _, _ = select.select([self.descriptor], [], [], max(0.0, until - time.monotonic()))
+        try:
+            piece = os.read(self.descriptor, 65536) if ready else b""
+        except OSError:
+            # Linux says EIO when nobody holds the other side any more.
+            return False
+        self.seen += piece.decode("utf-8", "replace")
+        return bool(piece)
+
+
+def _take_terminal() -> None:
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "one.txt").write_text("The thunder sheet is cracked.\n")
+    return folder
+
+
+def connectors(callboard: Any, data: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(callboard("connector", "list", "--embedded", data, "-o", "json").out)
+    return found
+
+
+def test_a_connector_is_made_of_answers(callboard: Any, data: Path, notes: Path) -> None:
+    terminal = Terminal.run(callboard, "connector", "create", "--embedded", data)
+    terminal.expect("Service type")
+    terminal.type("dir\n")
+    terminal.expect("Index name")
+    terminal.type("notes\n")
+    terminal.expect("Name")
+    terminal.type("\n")
+    terminal.expect("irectory")
+    terminal.type(f"{notes}\n")
+    while "Connector " not in terminal.seen and terminal.process.poll() is None:
+        before = terminal.seen
+        terminal._read(time.monotonic() + 1)
+        if terminal.seen != before and terminal.seen.rstrip(" ").endswith(":"):
+            terminal.type("\n")
+    assert terminal.end() == Exit.DONE, terminal.seen
+    made = connectors(callboard, data)
+    assert [(each["name"], each["index_name"], each["status"]) for each in made] == [("notes", "notes", "configured")]
+
+
+@pytest.mark.parametrize("answered", [0, 1, 2, 3])
+def test_ctrl_c_at_any_question_leaves_nothing(callboard: Any, data: Path, answered: int) -> None:
+    terminal = Terminal.run(callboard, "connector", "create", "--embedded", data)
+    for question, answer in [("Service type", "dir"), ("Index name", "notes"), ("Name", "Notes")][:answered]:
+        terminal.expect(question)
+        terminal.type(f"{answer}\n")
+    terminal.expect(["Service type", "Index name", "Name", "irectory"][answered])
+    time.sleep(0.2)
+    terminal.type("\x03")
+    assert terminal.end() == Exit.FAILED, terminal.seen
+    assert "Stopped; nothing was done." in terminal.seen
+    assert "Traceback" not in terminal.seen
+    assert connectors(callboard, data) == []
+    assert json.loads(callboard("index", "list", "--embedded", data, "-o", "json").out) == []
+
+
+def test_a_secret_is_not_shown_while_it_is_typed(callboard: Any, answering: Any, tmp_path: Path) -> None:
+    hello = json.dumps({"cluster_name": "c", "version": {"number": "9.5.3", "build_flavor": "default"}, "tagline": "x"})
+    url = answering(200, hello.encode(), Content_Type="application/json", X_elastic_product="Elasticsearch")
+    terminal = Terminal.run(callboard, "login", "--host", url)
+    terminal.expect("Username")
+    terminal.type("ines\n")
+    terminal.expect("Password")
+    time.sleep(0.2)
+    terminal.type("hunter22\n")
+    assert terminal.end() == Exit.DONE, terminal.seen
+    assert "hunter22" not in terminal.seen
+    assert "hunter22" in (tmp_path / "home/.config/callboard/profiles/default.yml").read_text()
+
+
+def test_a_question_before_a_deletion_can_be_answered_with_no(callboard: Any, data: Path, notes: Path) -> None:
+    sync = ("sync", "dir", "--set", f"directory={notes}", "--index", "notes", "--embedded", data)
+    assert callboard(*sync).code == Exit.DONE
+    terminal = Terminal.run(callboard, "index", "delete", "notes", "--embedded", data)
+    terminal.expect("Delete the index 'notes'")
+    terminal.type("n\n")
+    assert terminal.end() == Exit.FAILED
+    assert "Nothing was deleted" in terminal.seen
+    assert "notes" in callboard("index", "list", "--embedded", data).out
+
+
+def test_colours_are_for_terminals_and_can_be_switched_off(callboard: Any) -> None:
+    coloured = Terminal.run(callboard, "source", "list")
+    assert coloured.end() == Exit.DONE
+    assert "\x1b[" in coloured.seen
+    plain = Terminal.run(callboard, "source", "list", NO_COLOR="1")
+    assert plain.end() == Exit.DONE
+    assert "\x1b[" not in plain.seen
+    failed = Terminal.run(callboard, "source", "describe", "nothing", NO_COLOR="1")
+    assert failed.end() == Exit.USAGE
+    assert "\x1b[" not in failed.seen
+    assert "\x1b[" not in callboard("source", "list").out
