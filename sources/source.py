@@ -161,6 +161,8 @@ class Source(abc.ABC, Generic[ConfigT]):
     content_concurrency: ClassVar[int] = 10
     """How many `fetch` calls the system bears at once (`concurrent_downloads` of the reference's bulk options)."""
     partition_concurrency: ClassVar[int] = 4
+    small_content_bytes_max: ClassVar[int] = 0
+    """Content that announces no more bytes than this is asked for many at once, by `fetch_small`; 0: never."""
 
     def __init__(self, config: ConfigT, context: SourceContext | None = None) -> None:
         self.config = config
@@ -220,6 +222,10 @@ class Source(abc.ABC, Generic[ConfigT]):
         is closed.
         """
         raise NotImplementedError(f"{type(self).__name__} yields no content")
+
+    async def fetch_small(self, contents: Sequence[ContentRef]) -> Sequence[bytes | None]:
+        """Read several small contents in one go, each whole or None: those are then asked for by `fetch`, which says what is wrong."""
+        return [None] * len(contents)
 
     async def fetch_fields(self, content: ContentRef) -> dict[str, JSON]:
         """Read the fields that complete a document whose content says `gives="fields"`. Raises `SourceError`."""

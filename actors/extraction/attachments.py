@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import binascii
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 from .extractor import Extractor
 
 _ENCODED_AT_ONCE_BYTES = 3 * 16 * 1024
 
 
-async def base64_stream(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def base64_stream(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     """Encode a stream piece by piece: standard alphabet, no line breaks, padding only at the very end.
 
     Pieces come in multiples of three bytes, so that joining them gives the encoding of the whole. Needs memory for two chunks.

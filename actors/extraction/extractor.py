@@ -25,7 +25,7 @@ import trio
 from ...runtime import Budget, blocking, monotonic
 from .archives import Inspection, inspect_zip
 from .engines import Engine, File, NoEngine
-from .plain_text import read_plain_text
+from .plain_text import read_plain_text, read_small_text
 from .recognition import HEAD_BYTES, Kind, extension_of, is_accepted, recognise
 from .results import DeadLetter, Extraction, ExtractionLimits, Status, cut
 from .spool import MEMORY_BYTES_MAX, Spool, spool_folder
@@ -85,6 +85,10 @@ class Extractor(abc.ABC):
         Cancelled: the engine's work on the file is stopped, and nothing of it is left.
         """
 
+    def extract_at_once(self, name: str, content: bytes, media_type: str | None = None) -> Extraction | None:
+        """Read a small file without waiting; None if it is not plainly a text, and `extract` has to be asked."""
+        return None
+
     @abc.abstractmethod
     def accepts(self, name: str) -> bool:
         """Whether a file of this name is worth downloading."""
@@ -132,6 +136,9 @@ class DocumentExtractor(Extractor):
 
     def accepts(self, name: str) -> bool:
         return is_accepted(name, self._more_extensions)
+
+    def extract_at_once(self, name: str, content: bytes, media_type: str | None = None) -> Extraction | None:
+        return read_at_once(name, content, self._limits, media_type)
 
     async def extract(self, name: str, chunks: AsyncIterator[bytes], media_type: str | None = None) -> Extraction:
         began = monotonic()
@@ -202,6 +209,13 @@ class DocumentExtractor(Extractor):
             return Extraction(Status.TEXT, text, engine="ocr") if text.strip() else None
         assert scope.cancelled_caught
         return Extraction(Status.TIMED_OUT, detail="The OCR hook took too long.", engine="ocr")
+
+
+def read_at_once(name: str, content: bytes, limits: ExtractionLimits, media_type: str | None) -> Extraction | None:
+    """What `Extractor.extract_at_once` does, whatever the engine."""
+    if recognise(content[:HEAD_BYTES], name) is not Kind.TEXT:
+        return None
+    return read_small_text(content, limits, media_type)
 
 
 async def _first(chunks: AsyncIterator[bytes], wanted_bytes: int) -> tuple[bytes, bool]:

@@ -70,6 +70,27 @@ async def read_plain_text(
     return Extraction(Status.TEXT, text, metadata, "", ENGINE, size_bytes)
 
 
+def read_small_text(content: bytes, limits: ExtractionLimits, media_type: str | None = None) -> Extraction | None:
+    """Decode a whole text that is ASCII or UTF-8 beyond doubt, without waiting; None if it needs a closer look."""
+    if (
+        b"\0" in content
+        or content.startswith(b"\xef\xbb\xbf")
+        or len(content) > min(SAMPLE_BYTES, limits.size_bytes_max)
+    ):
+        return None
+    if not content.isascii() and (b"\x1b" in content or declared_charset(media_type) is not None):
+        return None
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return None
+    if len(text) > limits.characters_max:
+        return None
+    metadata = {"Content-Encoding": "utf-8"}
+    status = Status.TEXT if text.strip() else Status.EMPTY
+    return Extraction(status, text if status is Status.TEXT else "", metadata, "", ENGINE, len(content))
+
+
 def _tidy(text: str) -> str:
     """Without NUL characters, which no index searches, and without lone surrogates, which no JSON writer takes."""
     if "\0" in text:

@@ -156,9 +156,12 @@ def recognise(head: bytes, name: str = "") -> Kind:
     return Kind.TEXT
 
 
+_CONTROLS = bytes(range(9))
+
+
 def _may_be_text(head: bytes) -> bool:
     from .charsets import detect
 
-    if b"\0" not in head and not any(code < 9 for code in head):
+    if b"\0" not in head and len(head.translate(None, _CONTROLS)) == len(head):
         return True
     return detect(head) is not None

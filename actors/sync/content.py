@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any, Protocol
@@ -14,7 +14,10 @@ import trio
 from ...runtime import random
 from ...sources.errors import SourceError, Throttled
 from ...sources.source import ContentRef, Source
-from ..extraction import is_accepted
+from ..extraction import base64_stream, is_accepted
+from ..journal.events import Retried
+from ..journal.events import Throttled as SourceThrottled
+from ..journal.telling import tell
 from .verdicts import pause_s
 
 log = structlog.get_logger(__name__)
@@ -47,6 +50,10 @@ class ContentReader(Protocol):
 
     async def read(self, content: ContentRef, chunks: AsyncIterator[bytes]) -> dict[str, Any]: ...
 
+    def read_at_once(self, content: ContentRef, data: bytes) -> dict[str, Any] | None:
+        """The fields, if they can be made of these bytes without waiting. Raises nothing."""
+        ...
+
 
 class AttachmentReader:
     """Sends files as they are: the ingest pipeline reads them out of `_attachment`."""
@@ -55,10 +62,15 @@ class AttachmentReader:
         return is_accepted(content.name)
 
     async def read(self, content: ContentRef, chunks: AsyncIterator[bytes]) -> dict[str, Any]:
-        data = bytearray()
-        async for chunk in chunks:
-            data += chunk
-        return {"_attachment": base64.b64encode(data).decode("ascii")}
+        # Encoded as it comes, so that the bytes and their encoding are never both there in full.
+        encoded = bytearray()
+        async with aclosing(base64_stream(chunks)) as pieces:
+            async for piece in pieces:
+                encoded += piece
+        return {"_attachment": encoded.decode("ascii")}
+
+    def read_at_once(self, content: ContentRef, data: bytes) -> dict[str, Any] | None:
+        return {"_attachment": binascii.b2a_base64(data, newline=False).decode("ascii")}
 
 
 class TextReader:
@@ -86,6 +98,11 @@ class TextReader:
             fields["_truncated_fields"] = ["body"]
         return fields
 
+    def read_at_once(self, content: ContentRef, data: bytes) -> dict[str, Any] | None:
+        read = getattr(self._extractor, "extract_at_once", None)
+        found = None if read is None else read(content.name, data, content.media_type)
+        return None if found is None else {"body": found.text}
+
 
 @attrs.frozen
 class Fetched:
@@ -112,6 +129,11 @@ async def fetch(
                 raise ContentFailed("download", f"{type(exc).__name__}: {exc}") from exc
             asked_s = exc.retry_after_s if isinstance(exc, Throttled) else None
             pause = pause_s(attempt, random()) if asked_s is None else min(asked_s, RETRY_AFTER_S_MAX)
+            if isinstance(exc, Throttled):
+                told = asked_s is not None
+                tell(SourceThrottled(by=source.name, status=429, wait_s=pause, as_told=told))
+            else:
+                tell(Retried(what="download", attempt=attempt, wait_s=pause, why=str(exc), name=content.name))
             log.info("download.retry", name=content.name, attempt=attempt, after_s=round(pause, 2), why=str(exc))
             await trio.sleep(pause)
         except (ContentFailed, TooLarge, NoText):

@@ -27,6 +27,7 @@ from ...protocol.store import NotFound, Store, StoreError
 from ...runtime import monotonic, new_id
 from ...runtime.budget import Budget
 from ...runtime.stream import Stream, StreamSender
+from ...sources.errors import SourceError
 from ...sources.source import Checkpoint, Document, Failure, Identity, Partition, Source
 from ..journal.events import (
     ContentRead,
@@ -50,7 +51,7 @@ from .error_monitor import ErrorMonitor
 from .fingerprints import hash64
 from .known import Known
 from .ledger import Entries, Ledger, Run, read_index
-from .operations import Operations, delete_operation
+from .operations import Operation, Operations, delete_operation
 from .plan import SyncPlan
 from .preparing import Prepared, Preparer, Wanted
 from .report import (
@@ -72,6 +73,8 @@ PAGE_DOCUMENTS = 100
 PARTITIONS_REPORTED = 100
 CLOSING_S = 5.0
 CHANGES = "changes"
+SMALL_FILES_AT_ONCE = 64
+"""Small files that are read in one go: enough to make the way to a thread and back cheap, few enough to bound memory."""
 
 log = structlog.get_logger(__name__)
 
@@ -320,7 +323,7 @@ class SyncRun:
         budget = Budget(settings.queue_size_bytes_max)
         batches_max = max(2, settings.queue_documents_max // settings.bulk_documents_max)
         operations: Stream[Operations] = Stream("operations", batches_max, budget.holder(self._plan.index), senders=2)
-        wanted: Stream[_Download] = Stream("downloads", settings.queue_documents_max)
+        wanted: Stream[_Download] = Stream("downloads", max(2, settings.queue_documents_max // SMALL_FILES_AT_ONCE))
         self._streams = operations, wanted
         async with trio.open_nursery() as nursery:
             nursery.start_soon(sink.pump, operations)
@@ -483,7 +486,13 @@ class SyncRun:
             async with trio.open_nursery() as nursery, wanted.receiver() as downloads:
                 limit = trio.Semaphore(workers)
                 async for batch in downloads:
-                    for one in batch.items:
+                    small, others = self._sorted_by_size(batch.items, reader)
+                    for group in small:
+                        await limit.acquire()
+                        nursery.start_soon(
+                            self._download_small, group, preparer, reader, memory, sender, limit, nursery
+                        )
+                    for one in others:
                         await limit.acquire()
                         nursery.start_soon(self._download, one, preparer, reader, memory, sender, limit)
                     batch.settle()
@@ -502,6 +511,73 @@ class SyncRun:
         # Opened with the first file: a sync without content pays nothing for it.
         async with _Lazily(lambda: open_extractor(ExtractionSettings())) as extractor:
             yield TextReader(extractor)
+
+    def _sorted_by_size(
+        self, items: Sequence[_Download], reader: ContentReader
+    ) -> tuple[list[list[_Download]], list[_Download]]:
+        """Groups of small files, each of one segment, and the files that are read one by one."""
+        size_max, limit = self._source.small_content_bytes_max, self._settings.download_size_bytes_max
+        if limit is not None:
+            size_max = min(size_max, limit)
+        groups: list[list[_Download]] = []
+        others: list[_Download] = []
+        for one in items:
+            content = one.wanted.content
+            size_bytes = content.size_bytes
+            if size_bytes is None or size_bytes > size_max or content.gives != "bytes" or not reader.accepts(content):
+                others.append(one)
+            elif groups and groups[-1][0].segment is one.segment and len(groups[-1]) < SMALL_FILES_AT_ONCE:
+                groups[-1].append(one)
+            else:
+                groups.append([one])
+        return groups, others
+
+    async def _download_small(
+        self,
+        group: list[_Download],
+        preparer: Preparer,
+        reader: ContentReader,
+        memory: Any,
+        sender: StreamSender[Operations],
+        limit: trio.Semaphore,
+        nursery: trio.Nursery,
+    ) -> None:
+        """Read a group of small files in one go; those that need more than that are read one by one."""
+        counters = self.counters
+        left: list[_Download] = []
+        done: list[_Download] = []
+        operations: list[Operation] = []
+        size_bytes = 0
+        try:
+            async with await memory.take(3 * sum(one.wanted.content.size_bytes or 0 for one in group)):
+                try:
+                    contents = await self._source.fetch_small([one.wanted.content for one in group])
+                except SourceError:
+                    contents = [None] * len(group)
+                for one, data in zip(group, contents, strict=True):
+                    more = None if data is None else reader.read_at_once(one.wanted.content, data)
+                    if data is None or more is None:
+                        left.append(one)
+                        continue
+                    operation = preparer.completed(one.wanted, more, failed=False)
+                    operations.append(operation)
+                    size_bytes += len(operation.payload)
+                    done.append(one)
+                    counters.downloaded += 1
+                    counters.downloaded_bytes += len(data)
+                if operations:
+                    first = group[0]
+                    for part, part_bytes in batches(
+                        operations, size_bytes, self._settings.bulk_documents_max, self._settings.bulk_size_bytes_max
+                    ):
+                        await sender.send([Operations(first.partition, first.segment, part, part_bytes)], part_bytes)
+        finally:
+            limit.release()
+            self._downloading.difference_update(one.wanted.id for one in done)
+            self._download_ended.unpark_all()
+        for one in left:
+            await limit.acquire()
+            nursery.start_soon(self._download, one, preparer, reader, memory, sender, limit)
 
     async def _download(
         self,
@@ -567,6 +643,28 @@ class SyncRun:
             limit.release()
             self._downloading.discard(wanted.id)
             self._download_ended.unpark_all()
+
+    async def _earlier_text(self, document_id: str) -> dict[str, Any]:
+        """The text that a document of the index has from its file; nothing if it has none. Raises `StoreError`."""
+        told = await self._store.client.mget(
+            index=self._plan.index, ids=[document_id], source_includes=["body", TRUNCATED]
+        )
+        found = next((hit["_source"] for hit in told["docs"] if hit.get("found")), {})
+        if "body" not in found:
+            return {}
+        flagged = "body" in found.get(TRUNCATED, ())
+        return {"body": found["body"], **({TRUNCATED: ["body"]} if flagged else {})}
+
+    async def _earlier_text(self, document_id: str) -> dict[str, Any]:
+        """The text that a document of the index has from its file; nothing if it has none. Raises `StoreError`."""
+        told = await self._store.client.mget(
+            index=self._plan.index, ids=[document_id], source_includes=["body", TRUNCATED]
+        )
+        found = next((hit["_source"] for hit in told["docs"] if hit.get("found")), {})
+        if "body" not in found:
+            return {}
+        flagged = "body" in found.get(TRUNCATED, ())
+        return {"body": found["body"], **({TRUNCATED: ["body"]} if flagged else {})}
 
     async def _earlier_text(self, document_id: str) -> dict[str, Any]:
         """The text that a document of the index has from its file; nothing if it has none. Raises `StoreError`."""
@@ -820,9 +918,10 @@ class _Emit:
             prepared.operations, prepared.size_bytes, settings.bulk_documents_max, settings.bulk_size_bytes_max
         ):
             await self._out.send([Operations(progress, segment, part, size_bytes)], size_bytes)
-        for wanted in prepared.wanted:
-            run._downloading.add(wanted.id)
-            await self._wants.send([_Download(progress, segment, wanted)])
+        for start in range(0, len(prepared.wanted), SMALL_FILES_AT_ONCE):
+            some = prepared.wanted[start : start + SMALL_FILES_AT_ONCE]
+            run._downloading.update(wanted.id for wanted in some)
+            await self._wants.send([_Download(progress, segment, wanted) for wanted in some])
         if not count:
             await trio.lowlevel.checkpoint()
 
@@ -899,6 +998,12 @@ class _Lazily:
         from ..extraction import is_accepted
 
         return is_accepted(name)
+
+    def extract_at_once(self, name: str, content: bytes, media_type: str | None = None) -> Any:
+        from ..extraction import ExtractionLimits
+        from ..extraction.extractor import read_at_once
+
+        return read_at_once(name, content, ExtractionLimits(), media_type)
 
     async def extract(self, name: str, chunks: AsyncIterator[bytes], media_type: str | None = None) -> Any:
         async with self._lock:
