@@ -6,6 +6,7 @@ from .actor import Actor, ActorRef, Context
 from .asyncio_host import run_in_asyncio
 from .budget import Budget, BudgetClosed, Grant, Holder
 from .events import Event, Events
+from .gathering import Gatherer, gathering
 from .handle import TaskRef
 from .lifecycle import (
     ActorDied,
@@ -27,10 +28,11 @@ from .processes import WorkerCrashed, WorkerTimeout, worker_process
 from .seams import blocking, monotonic, new_id, now, random, simulated_seams
 from .signals import obey_signals
 from .stalls import watch_for_stalls
-from .stream import Batch, End, Interrupted, Stream, StreamClosed, StreamSender
+from .stream import Batch, Batches, End, Interrupted, Stream, StreamClosed, StreamSender
 from .supervisor import Supervisor, SupervisorRef
 from .system import System, open_system
 from .task import Task
+from .telemetry import log_event
 from .timers import Timer, Timers
 from .tree import TreeNode
 
@@ -45,6 +47,7 @@ __all__ = [
     "AskTimeout",
     "Backoff",
     "Batch",
+    "Batches",
     "Budget",
     "BudgetClosed",
     "ChildSpec",
@@ -53,6 +56,7 @@ __all__ = [
     "End",
     "Event",
     "Events",
+    "Gatherer",
     "Grant",
     "Holder",
     "Interrupted",
@@ -78,7 +82,9 @@ __all__ = [
     "WorkerCrashed",
     "WorkerTimeout",
     "blocking",
+    "gathering",
     "handles",
+    "log_event",
     "monotonic",
     "new_id",
     "now",

@@ -279,9 +279,14 @@ async def run_actor(actor: Actor, ref: ActorRef[Any], task_status: trio.TaskStat
     # A wish to stop belongs to the life it was said to.
     mailbox.clear_control()
     try:
-        await actor.started()
+        telemetry = actor.context.system.telemetry
+        if telemetry is None:
+            methods = actor._methods
+            await actor.started()
+        else:
+            methods = telemetry.methods(actor, ref)
+            await telemetry.start(actor, ref)
         task_status.started()
-        methods = actor._methods
         while True:
             if timers._heap:
                 with trio.move_on_at(timers.next_s()):
@@ -312,7 +317,7 @@ async def run_actor(actor: Actor, ref: ActorRef[Any], task_status: trio.TaskStat
                 if message is _STOP or message is _FINISH:
                     return message is _STOP
                 if type(message) is _Asked:
-                    await _answer(actor, message, ref)
+                    await _answer(actor, methods, message, ref)
                 else:
                     await methods[type(message)](actor, message)
                 now_s = clock()
@@ -330,17 +335,19 @@ def _report_slow(message: Any, ref: ActorRef[Any], took_s: float) -> None:
     ref._events.emit("slow_handler", ref.path, (type(told).__name__, took_s))
 
 
-async def _answer(actor: Actor, asked: _Asked, ref: ActorRef[Any]) -> None:
+async def _answer(
+    actor: Actor, methods: dict[type[Any], Callable[..., Awaitable[Any]]], asked: _Asked, ref: ActorRef[Any]
+) -> None:
     if not asked.wanted:
         return
     message = asked.message
     try:
         if message.cancel_with_asker:
             with trio.CancelScope() as asked.scope:
-                asked.value = await actor._methods[type(message)](actor, message)
+                asked.value = await methods[type(message)](actor, message)
             asked.scope = None
         else:
-            asked.value = await actor._methods[type(message)](actor, message)
+            asked.value = await methods[type(message)](actor, message)
     except BaseException as error:
         ref._fail(asked, StopReason("error", error) if isinstance(error, Exception) else None)
         raise

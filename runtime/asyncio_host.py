@@ -7,6 +7,7 @@ asyncio-only code is reached through the package trio-asyncio.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -19,9 +20,15 @@ T = TypeVar("T")
 async def run_in_asyncio(main: Callable[..., Awaitable[T]], *args: Any) -> T:
     """Await a Trio program from asyncio: return what it returns, raise what it raises.
 
-    Cancelled from asyncio: the Trio program is cancelled, and this waits until it has cleaned up.
+    Cancelled from asyncio: the Trio program is cancelled, and this waits until it has cleaned up. Once trio-asyncio has been
+    imported, `asyncio.run` runs asyncio's loop on top of a Trio loop; the program then runs in that one.
     """
     loop = asyncio.get_running_loop()
+    bridge = sys.modules.get("trio_asyncio")
+    if bridge is not None and isinstance(loop, bridge.BaseTrioEventLoop):
+        over_trio: Any = loop
+        result: T = await over_trio.trio_as_future(main, *args)
+        return result
     done: asyncio.Future[T] = loop.create_future()
     scope = trio.CancelScope()
 

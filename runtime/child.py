@@ -46,6 +46,8 @@ class Child:
     last_error: str | None = None
     scope: trio.CancelScope | None = None
     is_stopping: bool = False
+    is_taken_down: bool = False
+    """It ended with its group, not by itself."""
     regroup: Regroup | None = None
 
     def become(self, state: str) -> None:
@@ -120,7 +122,9 @@ class Child:
             return await run_actor(made, self.ref, started)
         if isinstance(made, Task):
             started.started()
-            await made.run(self._context(None, Timers(())))
+            context = self._context(None, Timers(()))
+            telemetry = self.system.telemetry
+            await (made.run(context) if telemetry is None else telemetry.run(made, context))
             return False
         self.ref._begin(made)
         await self.ref.run(started)
@@ -136,7 +140,8 @@ class Child:
         problem: Exception | None = None
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self.spec.shutdown_s) as scope:
             try:
-                await made.stopping(reason)
+                telemetry = self.system.telemetry
+                await (made.stopping(reason) if telemetry is None else telemetry.stop(made, self.ref, reason))
             except Exception as error:  # noqa: BLE001 - an actor ends here; what its clean-up raised is recorded
                 problem = error
         if scope.cancelled_caught:

@@ -14,7 +14,7 @@ there is one, from `send` until `settle`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
@@ -44,42 +44,59 @@ class End:
 
 
 @attrs.define(eq=False)
-class _Mark:
-    """A place in the stream: a batch that may be settled, or a checkpoint between batches."""
+class _Checkpoint:
+    """A place between batches."""
 
-    is_checkpoint: bool
-    is_settled: bool
-    value: Any = None
+    value: Any
 
 
 class Batch(Generic[T]):
     """Some items that travel together. Whoever received it settles it when they are dealt with."""
 
-    __slots__ = ("_grant", "_mark", "_stream", "items", "size_bytes")
+    __slots__ = ("_grant", "_stream", "is_settled", "items", "size_bytes")
 
-    def __init__(
-        self, stream: Stream[T], items: Sequence[T], size_bytes: int, grant: Grant | None, mark: _Mark
-    ) -> None:
+    def __init__(self, stream: Stream[T], items: Sequence[T], size_bytes: int, grant: Grant | None) -> None:
         self.items = items
         self.size_bytes = size_bytes
         self._stream = stream
         self._grant = grant
-        self._mark = mark
+        self.is_settled = False
 
     def __len__(self) -> int:
         return len(self.items)
 
     def settle(self, done: int | None = None, failed: int = 0) -> None:
         """Say that the batch is dealt with: `done` items went well (all that did not fail, if None). Never waits."""
-        if self._mark.is_settled:
+        if self.is_settled:
             return
         stream = self._stream
         stream.items_done += len(self.items) - failed if done is None else done
         stream.items_failed += failed
-        self._mark.is_settled = True
+        self.is_settled = True
         if self._grant is not None:
             self._grant.release()
         stream._advance()
+
+
+class Batches(Generic[T]):
+    """The batches of a stream, for `async for`, inside `async with stream.receiver()`."""
+
+    __slots__ = ("_channel", "_stream")
+
+    def __init__(self, stream: Stream[T], channel: trio.MemoryReceiveChannel[Batch[T]]) -> None:
+        self._stream, self._channel = stream, channel
+
+    def __aiter__(self) -> Batches[T]:
+        return self
+
+    async def __anext__(self) -> Batch[T]:
+        try:
+            return await self._channel.receive()
+        except trio.EndOfChannel:
+            pass
+        if self._stream._unfinished is not None:
+            raise Interrupted(f"The stream {self._stream.name!r} broke off: {self._stream._unfinished}.")
+        raise StopAsyncIteration
 
 
 class Stream(Generic[T]):
@@ -95,7 +112,7 @@ class Stream(Generic[T]):
         self.name = name
         self._budget = budget
         self._send, self._receive = trio.open_memory_channel[Batch[T]](batches_max)
-        self._marks: deque[_Mark] = deque()
+        self._marks: deque[Batch[T] | _Checkpoint] = deque()
         self._senders_to_come = senders
         self._senders = 0
         self._unfinished: str | None = None
@@ -121,7 +138,7 @@ class Stream(Generic[T]):
         return SenderContext(self)
 
     @asynccontextmanager
-    async def receiver(self) -> AsyncIterator[AsyncGenerator[Batch[T], None]]:
+    async def receiver(self) -> AsyncIterator[Batches[T]]:
         """Open one end for receiving: an asynchronous iterator of batches that ends when the stream does.
 
         Iterating raises `Interrupted` if a sender was left without `finish`. When the last receiver is left, senders get
@@ -129,22 +146,15 @@ class Stream(Generic[T]):
         """
         channel = self._receive.clone() if self._receivers_opened else self._receive
         self._receivers_opened = True
-        batches = self._batches(channel)
+        batches = Batches(self, channel)
         try:
             yield batches
         finally:
-            await batches.aclose()
             if channel.statistics().open_receive_channels == 1:
                 _forget(channel)
             channel.close()
 
     _receivers_opened = False
-
-    async def _batches(self, channel: trio.MemoryReceiveChannel[Batch[T]]) -> AsyncGenerator[Batch[T], None]:
-        async for batch in channel:
-            yield batch
-        if self._unfinished is not None:
-            raise Interrupted(f"The stream {self.name!r} broke off: {self._unfinished}.")
 
     @property
     def end(self) -> End | None:
@@ -155,10 +165,13 @@ class Stream(Generic[T]):
 
     def _advance(self) -> None:
         marks = self._marks
-        while marks and marks[0].is_settled:
-            mark = marks.popleft()
-            if mark.is_checkpoint:
-                self.settled_checkpoint = mark.value
+        while marks:
+            first = marks[0]
+            if type(first) is _Checkpoint:
+                self.settled_checkpoint = first.value
+            elif not first.is_settled:  # type: ignore[union-attr]
+                return
+            marks.popleft()
 
 
 def _forget(channel: trio.MemoryReceiveChannel[Batch[T]]) -> None:
@@ -190,14 +203,13 @@ class StreamSender(Generic[T]):
         self._assert_open()
         stream = self._stream
         grant = None if stream._budget is None else await stream._budget.take(size_bytes)
-        mark = _Mark(False, False)
-        batch = Batch(stream, items, size_bytes, grant, mark)
+        batch = Batch(stream, items, size_bytes, grant)
         # The place is taken before the batch can be received, so that a fast receiver never settles what is not there.
-        stream._marks.append(mark)
+        stream._marks.append(batch)
         try:
             await self._channel.send(batch)
         except BaseException as error:
-            stream._marks.remove(mark)
+            stream._marks.remove(batch)
             stream._advance()
             if grant is not None:
                 grant.release()
@@ -223,7 +235,7 @@ class StreamSender(Generic[T]):
         self._is_finished = True
 
     def _mark(self, value: Any) -> None:
-        self._stream._marks.append(_Mark(True, True, value))
+        self._stream._marks.append(_Checkpoint(value))
         self._stream._advance()
 
     def _assert_open(self) -> None:

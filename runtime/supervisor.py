@@ -217,6 +217,7 @@ class SupervisorRef(Handle):
                 was_brought_down = regroup is not None and not regroup.may_start.is_set()
                 if was_brought_down and reason.kind != "error":
                     if child.spec.restart == "temporary":
+                        child.is_taken_down = True
                         return
                 elif not wants_restart(child.spec, reason) or not self._may_fail_once_more(
                     child, reason, trio.current_time() - began_s
@@ -328,7 +329,7 @@ class SupervisorRef(Handle):
             child.regroup.is_down.set()
             child.regroup.is_settled.set()
         child.ref._close(reason)
-        if child.spec.significant and not child.is_to_end:
+        if child.spec.significant and not child.is_to_end and not child.is_taken_down:
             left = any(other.spec.significant for other in self._children.values())
             if self.spec.auto_stop == "any" or (self.spec.auto_stop == "all" and not left):
                 self._halt()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -13,12 +13,18 @@ from .lifecycle import SHUTDOWN, ChildSpec, StopReason
 from .supervisor import FOREVER, Supervisor, SupervisorRef
 from .tree import TreeNode
 
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
+    from .telemetry import Telemetry
+
 
 class System:
     """Start actors here; look at them with `tree()`; listen with `events`."""
 
-    def __init__(self, name: str, root: Supervisor) -> None:
+    def __init__(self, name: str, root: Supervisor, telemetry: Telemetry | None = None) -> None:
         self.name = name
+        self.telemetry = telemetry
         self.events = Events()
         self.root = SupervisorRef(name, self.events, self)
         self.root._begin(root)
@@ -56,17 +62,24 @@ class System:
 
 @asynccontextmanager
 async def open_system(
-    name: str = "callboard", root: Supervisor | None = None, *, shutdown_s: float = 30.0
+    name: str = "callboard", root: Supervisor | None = None, *, shutdown_s: float = 30.0, tracer: Tracer | None = None
 ) -> AsyncIterator[System]:
     """Run a system of actors while the block runs; at its end all are stopped, within `shutdown_s`.
+
+    `tracer`: of OpenTelemetry (extra `opentelemetry`), to put spans round what actors do.
 
     Raises `StartFailed` if a child of `root` cannot be started. If a child cannot be kept alive, the block is cancelled and
     `RestartsExhausted` is raised from here. What the block raises is raised as it is. Cancelled: all is stopped in order,
     within `shutdown_s`.
     """
-    system = System(name, root or Supervisor())
-    failures: list[Exception] = []
-    with trio.CancelScope() as block:
+    telemetry = None
+    if tracer is not None:
+        from .telemetry import Telemetry
+
+        telemetry = Telemetry(tracer)
+    system = System(name, root or Supervisor(), telemetry)
+    failures: list[BaseException] = []
+    with _bare_interrupt(), trio.CancelScope() as block:
         async with trio.open_nursery() as nursery:
             is_up = trio.Event()
             nursery.start_soon(_run_root, system, is_up, block, failures)
@@ -75,7 +88,7 @@ async def open_system(
                 await is_up.wait()
                 if not failures:
                     yield system
-            except Exception as error:  # noqa: BLE001 - raised again below, not wrapped into a group by the nursery
+            except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - raised again below, not wrapped into a group by the nursery
                 failures.append(error)
             finally:
                 system.root._halt(trio.current_time() + shutdown_s)
@@ -83,7 +96,7 @@ async def open_system(
         raise failures[-1]
 
 
-async def _run_root(system: System, is_up: trio.Event, block: trio.CancelScope, failures: list[Exception]) -> None:
+async def _run_root(system: System, is_up: trio.Event, block: trio.CancelScope, failures: list[BaseException]) -> None:
     root = system.root
     reason = SHUTDOWN
     try:
@@ -97,6 +110,20 @@ async def _run_root(system: System, is_up: trio.Event, block: trio.CancelScope, 
         if not is_up.is_set() or reason.kind == "error":
             block.cancel()
         is_up.set()
+
+
+@contextmanager
+def _bare_interrupt() -> Iterator[None]:
+    """Python ends a program quietly at a `KeyboardInterrupt`, but not at a group that has one inside."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        found: BaseException | None = group.subgroup(KeyboardInterrupt)
+        while isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+        if found is None:
+            raise
+        raise found from None
 
 
 class _Up:
