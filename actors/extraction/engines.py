@@ -34,6 +34,10 @@ class Engine(abc.ABC):
         May be called by many tasks at once. Cancelled: whatever works on the file is stopped.
         """
 
+    def release_quarantine(self) -> None:
+        """Let files that were put into quarantine be tried again. An engine without a quarantine has nothing to do."""
+        return
+
 
 class NoEngine(Engine):
     """Reads nothing: for hosts where only plain text and markup are wanted."""

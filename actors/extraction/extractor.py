@@ -98,6 +98,10 @@ class Extractor(abc.ABC):
     def engine_name(self) -> str:
         """Who reads what is not plain text."""
 
+    def release_quarantine(self) -> None:
+        """Let files that were put into quarantine be tried again: somebody asked for it."""
+        return
+
     @property
     def dead_letters(self) -> Sequence[DeadLetter]:
         """The last files that were put into quarantine, oldest first."""
@@ -133,6 +137,9 @@ class DocumentExtractor(Extractor):
     @property
     def dead_letters(self) -> Sequence[DeadLetter]:
         return tuple(getattr(self._engine, "dead_letters", ()))
+
+    def release_quarantine(self) -> None:
+        self._engine.release_quarantine()
 
     def accepts(self, name: str) -> bool:
         return is_accepted(name, self._more_extensions)

@@ -23,7 +23,7 @@ class Status(Enum):
     """More bytes than the limit, packed or unpacked."""
     TIMED_OUT = "timed_out"
     QUARANTINED = "quarantined"
-    """It ended the engine, or kept it too long, twice; it is not tried again by this process."""
+    """It ended the engine, or kept it too long, twice; it is not tried again until it changes or is replayed."""
     FAILED = "failed"
     """The engine could not be asked, or answered in a way that says nothing about the file."""
 

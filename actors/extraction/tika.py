@@ -123,13 +123,17 @@ class TikaEngine(Engine):
                     await self._end(server)
             if blamed >= 2:
                 break
-        detail = f"{why}, twice. It is in quarantine until Callboard is started again."
+        detail = f"{why}, twice. It is in quarantine until it changes or its dead letter is replayed."
         self._quarantine[digest] = detail
         while len(self._quarantine) > _QUARANTINE_FILES_MAX:
             self._quarantine.popitem(last=False)
         self.dead_letters.append(DeadLetter(file.name, status, detail, digest))
         self._log.error("extraction.quarantined", file=file.name, status=status.value, why=why, digest=digest)
         return Extraction(Status.QUARANTINED, detail=detail, engine=self.name)
+
+    def release_quarantine(self) -> None:
+        """Let every file be tried again."""
+        self._quarantine.clear()
 
     async def close(self) -> None:
         """End the server."""

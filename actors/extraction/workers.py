@@ -130,6 +130,10 @@ class WorkerPool(Engine):
                 self._log.warning("extraction.worker_lost", file=file.name, attempt=attempt, why=why)
         return self._put_into_quarantine(file, digest, status, why)
 
+    def release_quarantine(self) -> None:
+        """Let every file be tried again."""
+        self._quarantine.clear()
+
     async def close(self) -> None:
         """End every idle worker. Workers of cancelled reads have ended with them."""
         while self._idle:
@@ -190,7 +194,7 @@ class WorkerPool(Engine):
         return Extraction(status, text, metadata, detail, str(answer.get("engine", self.name)), file.spool.size_bytes)
 
     def _put_into_quarantine(self, file: File, digest: str, status: Status, why: str) -> Extraction:
-        detail = f"{why}, twice. It is in quarantine until Callboard is started again."
+        detail = f"{why}, twice. It is in quarantine until it changes or its dead letter is replayed."
         self._quarantine[digest] = detail
         while len(self._quarantine) > _QUARANTINE_FILES_MAX:
             self._quarantine.popitem(last=False)

@@ -23,6 +23,8 @@ from .verdicts import pause_s
 log = structlog.get_logger(__name__)
 
 RETRY_AFTER_S_MAX = 300.0
+QUARANTINE = "quarantine"
+"""The stage of a file that ended the engine, or kept it too long, twice: it is not read again until it changes or is replayed."""
 
 
 class ContentFailed(Exception):
@@ -90,8 +92,9 @@ class TextReader:
             raise NoText(found.detail)
         if not found.is_readable:
             why = f"{content.name}: {found.status.value}"
+            where = QUARANTINE if found.status.value == "quarantined" else "extraction"
             raise ContentFailed(
-                "extraction", f"{why}: {found.detail}" if found.detail else why, permanent=not found.may_succeed_later
+                where, f"{why}: {found.detail}" if found.detail else why, permanent=not found.may_succeed_later
             )
         fields: dict[str, Any] = {"body": found.text}
         if found.status.value == "truncated":

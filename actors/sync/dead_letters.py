@@ -20,6 +20,9 @@ import trio
 
 from ...protocol.store import NotFound, Store
 from ...runtime import now
+from ..journal.events import DeadLetter
+from ..journal.telling import tell
+from .content import QUARANTINE
 from .encoding import action_line
 from .report import FAILURES_KEPT, Counters, FailedDocument
 
@@ -44,6 +47,8 @@ WHY_LENGTH_MAX = 2_000
 ASKED = "asked"
 """What `replay` says in a letter whose document the next sync has to prepare anew."""
 LETTERS_PAGE = 500
+QUARANTINED_MAX = 100_000
+"""Files in quarantine that a job keeps in mind; letters beyond that stay until somebody removes them."""
 
 
 class DeadLetters:
@@ -55,6 +60,8 @@ class DeadLetters:
         self._waiting: list[FailedDocument] = []
         self._is_ready = False
         self._asked: list[str] = []
+        self._quarantined: dict[str, str] = {}
+        self._released: list[str] = []
         self._lock = trio.Lock()
         self.first: list[FailedDocument] = []
         self.total = 0
@@ -64,7 +71,18 @@ class DeadLetters:
         self.total += 1
         if len(self.first) < FAILURES_KEPT:
             self.first.append(letter)
+        if letter.where == QUARANTINE and letter.document_id is not None:
+            self._quarantined.pop(letter.document_id, None)
         self._waiting.append(letter)
+        tell(
+            DeadLetter(
+                what=letter.what,
+                where=letter.where,
+                why=letter.why,
+                partition=letter.partition,
+                document_id=letter.document_id,
+            )
+        )
 
     @property
     def wants_flush(self) -> bool:
@@ -139,10 +157,50 @@ class DeadLetters:
         self._asked = []
         return removed
 
+    async def read_quarantine(self) -> None:
+        """Learn which files of this index earlier syncs have put into quarantine. Raises `StoreError`."""
+        query = _both({"index": self._index, "where": QUARANTINE})
+        pages = self._store.content.existing(
+            DEAD_LETTERS_INDEX, fields=("document_id",), query=query, page_size=LETTERS_PAGE
+        )
+        try:
+            # What the sync before has only just written counts.
+            await self._store.content.refresh(DEAD_LETTERS_INDEX)
+            async with aclosing(pages):
+                async for page in pages:
+                    for letter_id, source in zip(page.ids, page.sources or (), strict=True):
+                        if len(self._quarantined) < QUARANTINED_MAX:
+                            self._quarantined[str(source.get("document_id"))] = letter_id
+        except NotFound:
+            return
+
+    def was_read(self, document_id: str) -> None:
+        """A file was read to a verdict: if it was in quarantine, it no longer is."""
+        letter_id = self._quarantined.pop(document_id, None)
+        if letter_id is not None:
+            self._released.append(letter_id)
+
+    async def forget_released(self) -> int:
+        """Remove the letters of files that are out of quarantine, or out of the index; return how many. Raises `StoreError`."""
+        waiting = list(self._quarantined.items())
+        for start in range(0, len(waiting), LETTERS_PAGE):
+            some = dict(waiting[start : start + LETTERS_PAGE])
+            told = await self._store.client.mget(index=self._index, ids=list(some), source=False)
+            self._released += [some[hit["_id"]] for hit in told["docs"] if not hit.get("found")]
+        for start in range(0, len(self._released), LETTERS_PAGE):
+            lines = [action_line("delete", letter_id) for letter_id in self._released[start : start + LETTERS_PAGE]]
+            await self._store.content.bulk(b"".join(lines), index=DEAD_LETTERS_INDEX)
+        removed, self._released, self._quarantined = len(self._released), [], {}
+        return removed
+
     async def forget_resolved(self) -> int:
         """Remove the letters of this index that this job did not write; return how many. Raises `StoreError`."""
         query: dict[str, Any] = {
-            "bool": {"filter": [{"term": {"index": self._index}}], "must_not": [{"term": {"job_id": self._job_id}}]}
+            "bool": {
+                "filter": [{"term": {"index": self._index}}],
+                # A file in quarantine is not read again while it is unchanged, so its letter does not come back by itself.
+                "must_not": [{"term": {"job_id": self._job_id}}, {"term": {"where": QUARANTINE}}],
+            }
         }
         try:
             await self._store.content.refresh(DEAD_LETTERS_INDEX)
@@ -200,7 +258,7 @@ def letter_of(counters: Counters, letters: DeadLetters, letter: FailedDocument) 
     match letter.where:
         case "listing":
             counters.source_failures += 1
-        case "download" | "extraction":
+        case "download" | "extraction" | "quarantine":
             counters.downloads_failed += 1
         case _:
             counters.failed_at_sink += 1

@@ -43,7 +43,7 @@ from ..journal.events import (
 )
 from ..journal.telling import is_told, shown, tell
 from .batches import batches
-from .content import AttachmentReader, ContentFailed, ContentReader, NoText, TextReader, TooLarge, fetch
+from .content import QUARANTINE, AttachmentReader, ContentFailed, ContentReader, NoText, TextReader, TooLarge, fetch
 from .dead_letters import DeadLetters, letter_of
 from .deletions import Listed, judge_deletions, may_delete
 from .encoding import TRUNCATED
@@ -283,11 +283,14 @@ class SyncRun:
 
     async def _ask_for_replay(self, known: Known) -> None:
         asked = known_of = 0
+        await self.letters.read_quarantine()
         async with aclosing(self.letters.asked_for()) as pages:
             async for ids in pages:
                 asked += len(ids)
                 known_of += await known.forget_versions(ids)
         if asked:
+            if self._extractor is not None:
+                self._extractor.release_quarantine()
             tell(DeadLettersReplayed(documents=asked))
             log.info("dead_letters.replayed", documents=asked, in_index=known_of)
 
@@ -563,6 +566,7 @@ class SyncRun:
                     operations.append(operation)
                     size_bytes += len(operation.payload)
                     done.append(one)
+                    self.letters.was_read(one.wanted.id)
                     counters.downloaded += 1
                     counters.downloaded_bytes += len(data)
                 if operations:
@@ -614,17 +618,24 @@ class SyncRun:
                     except TooLarge:
                         counters.downloads_too_large += 1
                         keeps_text = True
+                        self.letters.was_read(wanted.id)
                     except NoText as exc:
                         keeps_text = True
+                        self.letters.was_read(wanted.id)
                         log.info("download.no_text", id=wanted.id, name=content.name, why=str(exc))
                     except ContentFailed as exc:
-                        failed = True
+                        # Poison is not tried again for the same file: it would cost two workers in every sync.
+                        keeps_text = exc.where == QUARANTINE
+                        failed = not keeps_text
+                        if exc.where == "extraction":
+                            self.letters.was_read(wanted.id)
                         letter = FailedDocument(wanted.id, exc.where, exc.why, one.partition.key, wanted.id)
                         letter_of(counters, self.letters, letter)
                         one.segment.counts.failed += 1
                         log.warning("download.failed", id=wanted.id, name=content.name, why=exc.why)
                     else:
                         more = fetched.fields
+                        self.letters.was_read(wanted.id)
                         counters.downloaded += 1
                         counters.downloaded_bytes += fetched.size_bytes
             if is_told():
@@ -794,6 +805,7 @@ class SyncRun:
         if self._ledger is not None and plan.kind == "full":
             await self._ledger.completed(plan.setup.hex())
         await self.letters.forget_replayed()
+        await self.letters.forget_released()
         if plan.kind == "full" and plan.job_id:
             await self.letters.forget_resolved()
         await self._forget_state()

@@ -23,7 +23,14 @@ from callboard.actors.extraction.engines import Engine, File
 from callboard.actors.extraction.extractor import DocumentExtractor
 from callboard.actors.extraction.results import Extraction
 from callboard.actors.extraction.spool import spool_folder
-from callboard.actors.sync import SyncReport, SyncSettings, list_dead_letters, sync
+from callboard.actors.sync import (
+    DEAD_LETTERS_INDEX,
+    SyncReport,
+    SyncSettings,
+    list_dead_letters,
+    replay_dead_letters,
+    sync,
+)
 from callboard.node import open_node
 from callboard.protocol import Pipeline
 from callboard.protocol.configuration import setting
@@ -140,7 +147,7 @@ async def test_a_thousand_files_with_one_in_a_hundred_poisoned(store: Store, poi
     assert set(letters) == {f"{number}.pdf" for number in poisoned}
     for number, order in poisoned.items():
         letter = letters[f"{number}.pdf"]
-        assert letter["where"] == "extraction"
+        assert letter["where"] == "quarantine"
         assert letter["why"].startswith(f"{number}.pdf: quarantined: ")
         assert ("longer than 0.5 s" if order == "HANG" else "crashed") in letter["why"]
 
@@ -154,13 +161,48 @@ async def test_an_extraction_that_fails_keeps_the_earlier_body(store: Store, poi
         assert (report.status, report.failed) == ("completed", 1)
         bodies = {one: fields["body"] for one, fields in (await stored(store)).items()}
         assert bodies == {"a.pdf": "%PDF-1.4 good a", "b.pdf": "%PDF-1.4 better b", "c.pdf": "%PDF-1.4 good c"}
-        # What failed is tried again, what is of no use is not, until it changes.
+        # What killed the engine twice, or is of no use, is not tried again until it changes.
         source.fetched.clear()
         await run(store, source, extractor)
-        assert source.fetched == ["a.pdf"]
+        assert source.fetched == []
         source.files["a.pdf"] = b"%PDF-1.4 mended a"
         await run(store, source, extractor)
     assert (await stored(store))["a.pdf"]["body"] == "%PDF-1.4 mended a"
+
+
+async def test_a_quarantine_outlives_syncs_and_restarts_until_the_file_changes_or_is_replayed(
+    store: Store, poison_settings: Settings
+) -> None:
+    source = Shelf({f"{name}.pdf": b"%PDF-1.4 CRASH " + name.encode() for name in "abcd"} | {"e.txt": b"fine"})
+
+    async def again(source: Shelf) -> SyncReport:
+        # An extractor of its own remembers nothing, as after a restart.
+        source.fetched.clear()
+        async with open_extractor(poison_settings(seconds_max=5.0)) as extractor:
+            report = await sync(source, store, index=INDEX, settings=QUICK, extractor=extractor)
+        assert report.status == "completed", report.error
+        return report
+
+    assert (await again(source)).failed == 4
+    for _ in range(2):
+        assert (await again(source)).failed == 0
+        assert source.fetched == []
+        letters = await letters_of(store)
+        assert {(one["document_id"], one["where"]) for one in letters.values()} == {
+            (f"{name}.pdf", "quarantine") for name in "abcd"
+        }
+    source.files["a.pdf"] = b"%PDF-1.4 mended"
+    del source.files["b.pdf"]
+    await again(source)
+    assert source.fetched == ["a.pdf"]
+    await store.content.refresh(DEAD_LETTERS_INDEX)
+    assert set(await letters_of(store)) == {"c.pdf", "d.pdf"}
+    assert (await stored(store))["a.pdf"]["body"] == "%PDF-1.4 mended"
+    assert await replay_dead_letters(store, index=INDEX) == 2
+    await store.content.refresh(DEAD_LETTERS_INDEX)
+    assert (await again(source)).failed == 2
+    assert sorted(source.fetched) == ["c.pdf", "d.pdf"]
+    assert set(await letters_of(store)) == {"c.pdf", "d.pdf"}
 
 
 async def removed_at_the_source(store: Store, index: str, extractor: Extractor) -> None:
