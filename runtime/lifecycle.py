@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 
 import attrs
 
@@ -11,6 +11,15 @@ if TYPE_CHECKING:
     from .actor import Actor
     from .supervisor import Supervisor
     from .task import Task
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    C = TypeVar("C", bound="Actor | Task | Supervisor", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    C = TypeVar("C", covariant=True)
 
 Restart: TypeAlias = Literal["permanent", "transient", "temporary"]
 Strategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one"]
@@ -54,14 +63,14 @@ class Backoff:
 
 
 @attrs.frozen(kw_only=True)
-class ChildSpec:
+class ChildSpec(Generic[C]):
     """One child of a supervisor, and how it is looked after.
 
     `permanent` children are always started again, `transient` ones only after an error, `temporary` ones never.
     """
 
     name: str
-    start: Callable[[], Actor | Task | Supervisor]
+    start: Callable[[], C]
     """Makes a fresh child; called again at every restart."""
     restart: Restart = "permanent"
     shutdown_s: float = 5.0

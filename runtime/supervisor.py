@@ -11,7 +11,7 @@ its supervisor, and what a child raised is never lost: it is restarted over, or 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar, overload
 
 import trio
 
@@ -35,6 +35,7 @@ from .task import Task
 from .tree import TreeNode
 
 FOREVER: Final = float("inf")
+ActorT = TypeVar("ActorT", bound=Actor)
 
 
 class Supervisor:
@@ -77,6 +78,14 @@ class SupervisorRef(Handle):
         self._start_scope = trio.CancelScope()
         self._orderly = trio.CancelScope()
 
+    @overload
+    async def start_child(self, spec: ChildSpec[ActorT]) -> ActorRef[ActorT]: ...
+    @overload
+    async def start_child(self, spec: ChildSpec[Task]) -> TaskRef: ...
+    @overload
+    async def start_child(self, spec: ChildSpec[Supervisor]) -> SupervisorRef: ...
+    @overload
+    async def start_child(self, spec: ChildSpec) -> Any: ...
     async def start_child(self, spec: ChildSpec) -> Any:
         """Start a child and return its ref once it has started.
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import trio
 
 from .events import Events
 from .lifecycle import SHUTDOWN, ChildSpec, StopReason
-from .supervisor import FOREVER, Supervisor, SupervisorRef
+from .supervisor import FOREVER, ActorT, Supervisor, SupervisorRef
 from .tree import TreeNode
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
+    from .actor import ActorRef
+    from .handle import TaskRef
+    from .task import Task
     from .telemetry import Telemetry
 
 
@@ -30,6 +33,14 @@ class System:
         self.root._begin(root)
         self._started_s = trio.current_time()
 
+    @overload
+    async def spawn(self, spec: ChildSpec[ActorT]) -> ActorRef[ActorT]: ...
+    @overload
+    async def spawn(self, spec: ChildSpec[Task]) -> TaskRef: ...
+    @overload
+    async def spawn(self, spec: ChildSpec[Supervisor]) -> SupervisorRef: ...
+    @overload
+    async def spawn(self, spec: ChildSpec) -> Any: ...
     async def spawn(self, spec: ChildSpec) -> Any:
         """Start a child of the root and return its ref once it has started. Raises `StartFailed` and `NameTaken`."""
         return await self.root.start_child(spec)

@@ -44,7 +44,7 @@ class Telemetry:
 
     def _traced(self, message_class: type[Any], method: Method, ref: ActorRef[Any]) -> Method:
         async def traced(actor: Actor, message: Any) -> Any:
-            facts = {
+            facts: dict[str, Any] = {
                 "actor.path": ref.path,
                 "actor.waiting": len(ref._mailbox.data),
                 "actor.processed": ref.processed,
@@ -57,7 +57,7 @@ class Telemetry:
 
     async def stop(self, actor: Actor, ref: ActorRef[Any], reason: StopReason) -> None:
         """Call `stopping` within a span."""
-        facts = {"actor.path": ref.path, "actor.processed": ref.processed, "actor.reason": str(reason)}
+        facts: dict[str, Any] = {"actor.path": ref.path, "actor.processed": ref.processed, "actor.reason": str(reason)}
         with self._tracer.start_as_current_span(f"{type(actor).__name__} stop", attributes=facts):
             await actor.stopping(reason)
 
