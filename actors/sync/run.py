@@ -43,6 +43,7 @@ from ..journal.events import (
 )
 from ..journal.telling import is_told, shown, tell
 from .batches import batches
+from .collecting import seldom_collecting
 from .content import QUARANTINE, AttachmentReader, ContentFailed, ContentReader, NoText, TextReader, TooLarge, fetch
 from .dead_letters import DeadLetters, letter_of
 from .deletions import Listed, judge_deletions, may_delete
@@ -203,7 +204,7 @@ class SyncRun:
         Cancelled: what was settled is persisted as far as that takes no longer than a few seconds, and nothing keeps running.
         """
         try:
-            with shown(self):
+            with shown(self), seldom_collecting():
                 async with trio.open_nursery() as nursery:
                     if self._on_progress is not None:
                         nursery.start_soon(self._tell)
@@ -238,7 +239,14 @@ class SyncRun:
             ledger=self._ledger,
             pipeline=plan.pipeline.name if plan.pipeline is not None else None,
         )
-        preparer = Preparer(plan, self._settings, self.counters, self._known, trust_stamps=trust_stamps)
+        preparer = Preparer(
+            plan,
+            self._settings,
+            self.counters,
+            self._known,
+            trust_stamps=trust_stamps,
+            compare_access=self._source.features.document_level_security,
+        )
         await self._list_and_send(preparer, self._sink, with_changes=with_changes)
         self._stage = "elasticsearch"
         if not with_changes:
@@ -265,7 +273,13 @@ class SyncRun:
             if self._state is not None:
                 seen = await self._resume(self._state)
             pages = read_index(
-                self._store, plan.index, known, entries, seen, timestamps=by_stamp or plan.kind == "access_control"
+                self._store,
+                plan.index,
+                known,
+                entries,
+                seen,
+                timestamps=by_stamp or plan.kind == "access_control",
+                access_lists=by_stamp and self._source.features.document_level_security,
             )
             async with aclosing(pages):
                 async for _ in pages:
@@ -413,6 +427,9 @@ class SyncRun:
         began_s = monotonic()
         page: list[Document] = []
         async for found in listing:
+            if found.__class__ is list and not page and _are_documents(found):
+                await emit.documents(found, progress)
+                continue
             for item in found if isinstance(found, list | tuple) else (found,):
                 if item.__class__ is Document:
                     page.append(item)
@@ -660,29 +677,7 @@ class SyncRun:
         told = await self._store.client.mget(
             index=self._plan.index, ids=[document_id], source_includes=["body", TRUNCATED]
         )
-        found = next((hit["_source"] for hit in told["docs"] if hit.get("found")), {})
-        if "body" not in found:
-            return {}
-        flagged = "body" in found.get(TRUNCATED, ())
-        return {"body": found["body"], **({TRUNCATED: ["body"]} if flagged else {})}
-
-    async def _earlier_text(self, document_id: str) -> dict[str, Any]:
-        """The text that a document of the index has from its file; nothing if it has none. Raises `StoreError`."""
-        told = await self._store.client.mget(
-            index=self._plan.index, ids=[document_id], source_includes=["body", TRUNCATED]
-        )
-        found = next((hit["_source"] for hit in told["docs"] if hit.get("found")), {})
-        if "body" not in found:
-            return {}
-        flagged = "body" in found.get(TRUNCATED, ())
-        return {"body": found["body"], **({TRUNCATED: ["body"]} if flagged else {})}
-
-    async def _earlier_text(self, document_id: str) -> dict[str, Any]:
-        """The text that a document of the index has from its file; nothing if it has none. Raises `StoreError`."""
-        told = await self._store.client.mget(
-            index=self._plan.index, ids=[document_id], source_includes=["body", TRUNCATED]
-        )
-        found = next((hit["_source"] for hit in told["docs"] if hit.get("found")), {})
+        found: dict[str, Any] = next((hit["_source"] for hit in told["docs"] if hit.get("found")), {})
         if "body" not in found:
             return {}
         flagged = "body" in found.get(TRUNCATED, ())
@@ -961,6 +956,10 @@ def _closed(progress: PartitionProgress, began_s: float) -> None:
         tell(PartitionBroken(partition=progress.key, why=progress.why, listed=progress.listed))
     else:
         tell(PartitionClosed(partition=progress.key, listed=progress.listed, seconds=monotonic() - began_s))
+
+
+def _are_documents(found: Sequence[Any]) -> bool:
+    return {item.__class__ for item in found} == {Document}
 
 
 def _once_each(page: list[Document]) -> list[list[Document]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -40,6 +41,8 @@ from callboard.sources.source import ContentRef, Document, Item, Partition, Sour
 
 Settings = Callable[..., ExtractionSettings]
 INDEX = "shelf"
+FILES = int(os.environ.get("CALLBOARD_TEST_POISON_FILES", "2000"))
+"""The full form of the test with poison has 10,000."""
 QUICK = SyncSettings(bulk_documents_max=100, bulk_age_s_max=0.2)
 
 
@@ -130,17 +133,17 @@ async def letters_of(store: Store) -> dict[str, dict[str, Any]]:
     return {one["document_id"]: one async for one in list_dead_letters(store, index=INDEX)}
 
 
-async def test_a_thousand_files_with_one_in_a_hundred_poisoned(store: Store, poison_settings: Settings) -> None:
+async def test_two_thousand_files_with_one_in_a_hundred_poisoned(store: Store, poison_settings: Settings) -> None:
     chance = random.Random(3)
-    poisoned = {number: chance.choice(["CRASH", "HANG"]) for number in chance.sample(range(1200), 12)}
-    files = {f"{number}.pdf": f"%PDF-1.4 {poisoned.get(number, 'hello')} {number}".encode() for number in range(1200)}
+    poisoned = {number: chance.choice(["CRASH", "HANG"]) for number in chance.sample(range(FILES), FILES // 100)}
+    files = {f"{number}.pdf": f"%PDF-1.4 {poisoned.get(number, 'hello')} {number}".encode() for number in range(FILES)}
     source = Shelf(files, rows=50)
     async with open_extractor(poison_settings(seconds_max=0.5, workers=2)) as extractor:
         report = await run(store, source, extractor)
-    assert (report.status, report.failed) == ("completed", 12)
+    assert (report.status, report.failed) == ("completed", FILES // 100)
     found = await stored(store)
-    assert len(found) == 1250
-    for number in range(1200):
+    assert len(found) == FILES + 50
+    for number in range(FILES):
         body = found[f"{number}.pdf"].get("body")
         assert body == (None if number in poisoned else f"%PDF-1.4 hello {number}")
     letters = await letters_of(store)
