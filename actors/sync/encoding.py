@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from enum import Enum
 from typing import Any
@@ -39,6 +39,17 @@ class Encoder:
         if self._unknown:
             self.converted += 1
         return line
+
+    def encode_all(self, documents: Sequence[Mapping[str, Any]]) -> list[bytes]:
+        """A line for each, as `encode` makes it."""
+        dumps, default = orjson.dumps, self._default
+        self._unknown = False
+        try:
+            lines = [dumps(fields, default, OPTIONS) for fields in documents]
+        except (orjson.JSONEncodeError, RecursionError):
+            self._unknown = True
+        # If one of them is odd, each alone tells which.
+        return [self.encode(fields) for fields in documents] if self._unknown else lines
 
     def _default(self, value: Any) -> Any:
         known, form = _form(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -48,6 +48,16 @@ class Fingerprinter:
     def __init__(self, setup: bytes) -> None:
         # Copying a hash that has taken in the setup is cheaper than a keyed one for each document.
         self._begin = blake2b(setup, digest_size=8).copy
+
+    def of_all(self, lines: Sequence[bytes]) -> list[int]:
+        """`of` each line."""
+        begin, number = self._begin, int.from_bytes
+        prints = []
+        for line in lines:
+            hashed = begin()
+            hashed.update(line)
+            prints.append(number(hashed.digest(), "little") or 1)
+        return prints
 
     def of(self, line: bytes, content: bytes = b"") -> int:
         """64 bits of a serialised document and what identifies its content. Never 0, which stands for unknown."""

@@ -21,6 +21,7 @@ from typing import Any
 import attrs
 import orjson
 
+from ...protocol import ALLOW_ACCESS_CONTROL
 from ...protocol.store import NotFound, Store
 from ...runtime import new_id
 from .encoding import action_line
@@ -312,22 +313,33 @@ class Ledger:
 
 
 async def read_index(
-    store: Store, index: str, known: Known, entries: Entries | None, seen: Entries | None, *, timestamps: bool
+    store: Store,
+    index: str,
+    known: Known,
+    entries: Entries | None,
+    seen: Entries | None,
+    *,
+    timestamps: bool,
+    access_lists: bool = False,
 ) -> AsyncGenerator[int, None]:
     """Fill `known` from the index, joined with the ledger's entries if given. Yields the number of documents so far.
 
-    What is in `seen` counts as listed already.
+    What is in `seen` counts as listed already. With `access_lists` a document is the same only if they are the same, too.
     """
-    pages = store.content.existing(index)
+    pages = store.content.existing(index, fields=(ALLOW_ACCESS_CONTROL,) if access_lists else ())
     async with aclosing(pages):
         async for page in pages:
             ids, seq_nos = page.ids, page.seq_nos
-            # Written out for texts, which nearly all of them are.
-            stamps = (
-                [hash(one) or 1 if one.__class__ is str else stamp_of(one) for one in page.timestamps]
-                if timestamps
-                else [0] * len(ids)
-            )
+            if not timestamps:
+                stamps = [0] * len(ids)
+            elif page.sources is not None:
+                stamps = [
+                    stamp_of(one, source.get(ALLOW_ACCESS_CONTROL))
+                    for one, source in zip(page.timestamps, page.sources, strict=True)
+                ]
+            else:
+                # Written out for texts, which nearly all of them are.
+                stamps = [hash(one) or 1 if one.__class__ is str else stamp_of(one) for one in page.timestamps]
             if entries is None:
                 prints = parts = [0] * len(ids)
             else:

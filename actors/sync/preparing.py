@@ -66,12 +66,20 @@ class Preparer:
     """Prepares documents under one plan. Shared by all partitions of a job."""
 
     def __init__(
-        self, plan: SyncPlan, settings: SyncSettings, counters: Counters, known: Known | None, *, trust_stamps: bool
+        self,
+        plan: SyncPlan,
+        settings: SyncSettings,
+        counters: Counters,
+        known: Known | None,
+        *,
+        trust_stamps: bool,
+        compare_access: bool = False,
     ) -> None:
         self._plan, self._settings, self._counters, self._known = plan, settings, counters, known
         self._encoder = Encoder()
         self._fingerprinter = Fingerprinter(plan.setup)
         self._trust_stamps = trust_stamps
+        self._compare_access = compare_access
         self._hidden = dict(plan.hidden_fields)
         self._rules = None if plan.rules.keeps_everything else plan.rules
 
@@ -86,7 +94,13 @@ class Preparer:
         prepared = Prepared([], [], [], 0, 0, [])
         counters = self._counters
         counters.listed += len(documents)
-        if self._trust_stamps and self._rules is None and self._known is not None and not self._known.is_spilled:
+        if (
+            self._trust_stamps
+            and not self._compare_access
+            and self._rules is None
+            and self._known is not None
+            and not self._known.is_spilled
+        ):
             listed_count = len(documents)
             documents, duplicates = self._known.mark_unchanged(documents)
             prepared.unchanged = listed_count - len(documents)
@@ -98,6 +112,8 @@ class Preparer:
         known, hidden = self._known, self._hidden
         trust_stamps, skip = self._trust_stamps, self._settings.skip_unchanged and self._known is not None
         read_content = self._plan.read_content
+        if decisions is None and not hidden and not trust_stamps and _are_plain(kept):
+            return self._plain_page(prepared, kept, ids, found)
         fingerprint_of, encode = self._fingerprinter.of, self._encoder.encode
         text_max = self._settings.text_size_bytes_max or 1 << 62
         operations, listed = prepared.operations, prepared.ids
@@ -122,10 +138,12 @@ class Preparer:
             if row >= 0 and known is not None and known.mark(row):
                 counters.duplicates += 1
             timestamp = document.timestamp
-            if trust_stamps and row >= 0 and timestamp is not None and found.stamps[at] == stamp_of(timestamp):
-                prepared.unchanged += 1
-                continue
             fields, content = document.fields, document.content if read_content else None
+            if trust_stamps and row >= 0 and timestamp is not None:
+                access = fields.get(ALLOW_ACCESS_CONTROL) if self._compare_access else None
+                if found.stamps[at] == stamp_of(timestamp, access):
+                    prepared.unchanged += 1
+                    continue
             if hidden:
                 fields.update(hidden)
             line = encode(fields)
@@ -163,10 +181,51 @@ class Preparer:
         prepared.size_bytes = size_bytes
         return prepared
 
+    def _plain_page(self, prepared: Prepared, documents: Sequence[Document], ids: list[str], found: Found) -> Prepared:
+        """What `documents` does, for a page of nothing but whole documents with timestamps."""
+        counters, known, rows = self._counters, self._known, found.rows
+        prepared.ids = ids
+        if known is not None:
+            counters.duplicates += known.mark_rows(rows)
+        lines = self._encoder.encode_all([document.fields for document in documents])
+        prints = self._fingerprinter.of_all(lines)
+        skip = self._settings.skip_unchanged and known is not None
+        if skip and prints == found.fingerprints:
+            prepared.unchanged = len(lines)
+        else:
+            text_max = self._settings.text_size_bytes_max or 1 << 62
+            if max(map(len, lines)) > text_max:
+                lines = [self._limited(line, document.fields) for line, document in zip(lines, documents, strict=True)]
+            operations = prepared.operations = [
+                index_operation(one, line, fingerprint, is_new=row < 0)
+                for one, line, fingerprint, row, before in zip(
+                    ids, lines, prints, rows, found.fingerprints, strict=True
+                )
+                if not skip or row < 0 or fingerprint != before
+            ]
+            creates = sum([operation[4] for operation in operations])
+            counters.creates_queued += creates
+            counters.updates_queued += len(operations) - creates
+            prepared.unchanged = len(lines) - len(operations)
+            prepared.size_bytes = sum([len(operation[2]) for operation in operations])
+        counters.unchanged += prepared.unchanged
+        counters.converted = self._encoder.converted
+        return prepared
+
     def _identified(self, documents: Sequence[Document], prepared: Prepared) -> tuple[list[Document], list[str]]:
         """Give every document its final id and the fields that come from the framework."""
+        ids = [document.id for document in documents]
+        if _are_usual(ids):
+            for document in documents:
+                fields = document.fields
+                fields["id"] = document.id
+                if document.timestamp is not None:
+                    fields["_timestamp"] = document.timestamp
+                if document.access is not None:
+                    fields[ALLOW_ACCESS_CONTROL] = access_list(document.access)
+            return list(documents), ids
         kept: list[Document] = []
-        ids: list[str] = []
+        ids = []
         for document in documents:
             one = document.id
             fields = document.fields
@@ -267,3 +326,21 @@ class Preparer:
             prepared.size_bytes += len(operation.payload)
         counters.unchanged += prepared.unchanged
         return prepared
+
+
+def _are_usual(ids: Sequence[str]) -> bool:
+    """Tell whether all of these ids can be taken as they are."""
+    return (
+        set(map(type, ids)) == {str}
+        and "" not in ids
+        and "".join(ids).isascii()
+        and max(map(len, ids)) <= ID_SIZE_BYTES_MAX
+    )
+
+
+def _are_plain(documents: Sequence[Document]) -> bool:
+    """Tell whether there is nothing to decide about these documents but whether they have changed."""
+    for document in documents:
+        if document.operation != "index" or document.content is not None or document.timestamp is None:
+            return False
+    return bool(documents)
