@@ -29,7 +29,7 @@ from ..sources.source import Source
 from .configuration import ReadResult, Settings, read_file, read_mapping, reloaded
 from .configured import store_target
 from .extraction.configured import configured_extraction
-from .extraction.extractor import open_extractor
+from .extraction.pool import ExtractionPool
 from .janitor import Janitor
 from .preflight import Finding, preflight
 from .scheduler import Scheduler, TooManyProblems
@@ -185,9 +185,7 @@ async def _open_on_trio(
             )
         )
         findings = await preflight(store, ready, ignore_version=ignore_version)
-        extractor = await stack.enter_async_context(
-            open_extractor(configured_extraction(ready.extraction_service, ready.callboard.text_extraction))
-        )
+        extractor = ExtractionPool(configured_extraction(ready.extraction_service, ready.callboard.text_extraction))
         state = ServiceState(
             store=store,
             settings=ready,
@@ -222,7 +220,9 @@ async def _settings(given: Settings | Mapping[str, Any] | Path | str, environmen
 
 
 def _root(state: ServiceState) -> Supervisor:
-    children = [ChildSpec(name="connectors", start=Supervisor, shutdown_s=state.settings.callboard.shutdown_seconds)]
+    # The engine comes first, so that it ends last: no job may lose it while it stops in order.
+    children = [state.extractor.spec()] if isinstance(state.extractor, ExtractionPool) else []
+    children += [ChildSpec(name="connectors", start=Supervisor, shutdown_s=state.settings.callboard.shutdown_seconds)]
     children.append(ChildSpec(name="scheduler", start=lambda: Scheduler(state), restart="transient", backoff=ONCE))
     if "cleanup" in state.actions:
         children.append(ChildSpec(name="janitor", start=lambda: Janitor(state), restart="transient", backoff=ONCE))

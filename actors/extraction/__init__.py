@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         chosen_engine,
         open_extractor,
     )
+    from .pool import ExtractionPool
     from .recognition import DEFAULT_EXTENSIONS, extension_of, is_accepted
     from .results import DeadLetter, Extraction, ExtractionLimits, Status
 
@@ -34,6 +35,7 @@ __all__ = [
     "EngineName",
     "Extraction",
     "ExtractionLimits",
+    "ExtractionPool",
     "ExtractionSettings",
     "ExtractionUnavailable",
     "Extractor",
@@ -51,6 +53,7 @@ __all__ = [
 
 _HOME = {
     "configured_extraction": "configured",
+    "ExtractionPool": "pool",
     **dict.fromkeys(("AttachmentUnreadable", "attachment_reader", "base64_size_bytes", "base64_stream"), "attachments"),
     **dict.fromkeys(("DEFAULT_EXTENSIONS", "extension_of", "is_accepted"), "recognition"),
     **dict.fromkeys(("DeadLetter", "Extraction", "ExtractionLimits", "Status"), "results"),

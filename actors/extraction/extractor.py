@@ -3,10 +3,10 @@
 The way of a file: the first bytes say what it is. Plain text is decoded as it streams by, and reading stops at the limit. All else
 is spooled up to the limit, looked into if it is packed, and handed to the engine that the settings chose.
 
-The bytes of all files that are on their way, whichever job they belong to, come out of one byte budget of the runtime. The pool
-itself is no actor: bytes stream in, which a mailbox cannot carry; the caller is the download that has to be slowed down, and waits
-right here in the order of its coming instead of behind a queue; and a worker is a process, whose restart is for the pool to decide
-by what the file has done, not for a supervisor by how often it died.
+The bytes of all files that are on their way, whichever job they belong to, come out of one byte budget of the runtime. A caller
+reads in its own task: bytes stream in, which a mailbox cannot carry, and the caller is the download that has to be slowed down. A
+worker is a process, whose restart is decided by what the file has done; the engine as a whole is, in a service, a supervised child
+(`pool.py`). Embedded use opens the same extractor without a system.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +121,11 @@ async def store() -> AsyncIterator[Store]:
 
 async def stored(store: Store) -> dict[str, dict[str, Any]]:
     await store.content.refresh(INDEX)
-    told = await store.client.search(index=INDEX, size=10_000, query={"match_all": {}})
-    return {hit["_id"]: hit["_source"] for hit in told["hits"]["hits"]}
+    found: dict[str, dict[str, Any]] = {}
+    async with aclosing(store.content.existing(INDEX, fields=("*",))) as pages:
+        async for page in pages:
+            found |= dict(zip(page.ids, page.sources or (), strict=True))
+    return found
 
 
 async def run(store: Store, source: Shelf, extractor: Extractor) -> SyncReport:
