@@ -27,6 +27,8 @@ from ..sources.errors import SourceError
 from ..sources.source import Source, SourceContext
 from .configured import content_target, engine_settings
 from .job import MakeSource, run_job
+from .journal.events import DraftValidated, JobNotStarted, SchemaKeptUp
+from .journal.telling import telling
 from .schedule_plan import Capabilities
 from .service_state import ServiceState
 
@@ -148,7 +150,10 @@ class ConnectorKeeper(Actor):
 
         if decide(connector) == connector:
             return connector
-        return await self._state.store.connectors.update(self._id, decide)
+        kept = await self._state.store.connectors.update(self._id, decide)
+        added = sorted(set(kept.configuration) - set(connector.configuration))
+        self._state.note(SchemaKeptUp(fields=added), self._id)
+        return kept
 
     # Whether the source answers
 
@@ -214,6 +219,7 @@ class ConnectorKeeper(Actor):
         problems = await source.validate_rules(draft.advanced_snippet.value) if draft.has_advanced else ()
         validation = validate_rules(draft, [(problem.rule_ids, problem.message) for problem in problems])
         await self._state.store.connectors.draft_validated(self._id, draft, validation)
+        self._state.note(DraftValidated(valid=validation.state is ValidationState.VALID), self._id)
         self.context.log.info("connector.draft_validated", valid=validation.state is ValidationState.VALID)
 
     async def _fail(self, connector: Connector, text: str) -> None:
@@ -262,25 +268,30 @@ class JobTask(Task):
         try:
             state.tell("job_started", job.connector.id, job.id)
             make_source = await self._source_maker()
+            place = telling(state.teller, connector_id=job.connector.id, job_id=job.id)
             async with self._content_store() as content_store:
-                report = await run_job(
-                    state.store,
-                    job,
-                    make_source=make_source,
-                    content_store=content_store,
-                    settings=engine_settings(state.settings),
-                    extractor=state.extractor,
-                    worker_hostname=state.worker,
-                    stop=state.stopping,
-                )
+                with place:
+                    report = await run_job(
+                        state.store,
+                        job,
+                        make_source=make_source,
+                        content_store=content_store,
+                        settings=engine_settings(state.settings),
+                        extractor=state.extractor,
+                        worker_hostname=state.worker,
+                        stop=state.stopping,
+                    )
         except TransitionRefused as exc:
             log.info("job.not_started", why=exc.why)
+            state.note(JobNotStarted(why=exc.why), job.connector.id, job.id)
             state.hold(job.id, f"It could not be started: {exc.why}", REFUSED_AGAIN_S)
         except StoreError as exc:
             log.warning("job.not_started", why=str(exc))
+            state.note(JobNotStarted(why=str(exc)), job.connector.id, job.id)
             state.hold(job.id, f"It could not be started: {exc}", FAILED_AGAIN_S)
         except Exception as exc:  # noqa: BLE001 - a job ends here; its document says why as far as it could be written
             log.error("job.defect", why=_sentence(exc))
+            state.note(JobNotStarted(why=_sentence(exc)), job.connector.id, job.id)
             state.hold(job.id, f"It could not be run: {_sentence(exc)}", FAILED_AGAIN_S)
         else:
             state.tell("job_ended", job.connector.id, job.id, report)

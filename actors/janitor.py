@@ -23,6 +23,8 @@ from ..protocol import jobs as transitions
 from ..protocol.jobs import IDLE_AFTER, IDLE_ERROR, ORPHANED_ERROR
 from ..protocol.store import NotFound, StoreError
 from ..runtime import Context, Task, blocking, monotonic, now
+from .journal.events import JobTakenOver
+from .journal.keeping import forget_old
 from .scheduler import ProblemBudget
 from .service_state import ServiceState
 from .worker_name import WorkerName, started_of
@@ -35,6 +37,7 @@ GHOST_S = 20.0
 """So long a connector may be noted as running without a job that runs: its worker is between two writes."""
 LOOK_EVERY_S_MAX = 20.0
 TAKEOVERS_MAX = 3
+FORGET_EVERY_S = 3600.0
 
 
 @attrs.frozen
@@ -54,6 +57,7 @@ class Janitor(Task):
         self._watched: dict[str, Watched] = {}
         self._ghosts: dict[tuple[str, bool], float] = {}
         self._orphans_at_s = -math.inf
+        self._forgot_at_s = -math.inf
         self._budget = ProblemBudget("janitor", state)
 
     async def run(self, context: Context) -> None:
@@ -89,6 +93,10 @@ class Janitor(Task):
         if monotonic() - self._orphans_at_s >= self._state.settings.service.job_cleanup_interval:
             self._orphans_at_s = monotonic()
             await self._end_orphans()
+        journal = self._state.settings.callboard.journal
+        if journal.enabled and monotonic() - self._forgot_at_s >= FORGET_EVERY_S:
+            self._forgot_at_s = monotonic()
+            await forget_old(self._state.store, journal.retention_days)
 
     async def _is_lost(self, job: SyncJob, watched: Watched) -> bool:
         silent_s = monotonic() - watched.since_s
@@ -121,6 +129,8 @@ class Janitor(Task):
         except NotFound:
             log.info("job.without_connector", job=ended.id)
         log.warning("job.taken_over", job=ended.id, worker=found.worker_hostname, status=ended.status.value)
+        taken = JobTakenOver(previous=found.worker_hostname or "", status=ended.status.value)
+        self._state.note(taken, ended.connector.id, ended.id)
         self._state.tell("job_taken_over", ended.connector.id, ended.id, f"from {found.worker_hostname or 'nobody'}")
         self._state.wake()
 

@@ -463,10 +463,12 @@ class SyncRun:
             # Nobody knows which documents it hides, so none of this partition may count as gone.
             progress.containers_failed += 1
             progress.why = progress.why or f"{failure.what}: {failure.cause}"
-        elif self._known is not None:
-            found = await self._known.find([failure.document_id])
-            if found.rows[0] >= 0:
-                self._known.mark(found.rows[0])
+        else:
+            progress.spare(failure.document_id)
+            if self._known is not None:
+                found = await self._known.find([failure.document_id])
+                if found.rows[0] >= 0:
+                    self._known.mark(found.rows[0])
         progress.current.counts.failed += 1
         letter_of(
             self.counters,

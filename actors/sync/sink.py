@@ -17,6 +17,8 @@ import trio
 from ...protocol.store import RetryPolicy, Store, StoreError
 from ...runtime import monotonic, random
 from ...runtime.stream import Batch, Stream
+from ..journal.events import BulkAnswered, BulkSplit, Retried, Throttled
+from ..journal.telling import is_told, tell
 from .concurrency import AdaptiveConcurrency
 from .dead_letters import DeadLetters
 from .error_monitor import ErrorMonitor
@@ -236,6 +238,14 @@ class Sink:
             finally:
                 busy = judged is None or bool(judged.busy)
                 self.concurrency.ended(monotonic(), monotonic() - started_s, busy=busy)
+                if is_told():
+                    outcome = "failed" if judged is None else "busy" if busy else "ok"
+                    took_s = monotonic() - started_s
+                    tell(
+                        BulkAnswered(
+                            documents=len(request.entries), size_bytes=len(body), seconds=took_s, outcome=outcome
+                        )
+                    )
             await self._notify()
             if judged is not None:
                 self.waits_for_server = False
@@ -248,6 +258,7 @@ class Sink:
                     return await self._settle(request, Judged([], [], [], [], [refusal]), attempt)
                 case Split(why=why):
                     middle = len(request.entries) // 2
+                    tell(BulkSplit(documents=len(request.entries), size_bytes=len(body), why=why))
                     log.info("bulk.split", count=len(request.entries), bytes=len(body), why=why)
                     return [request.part(range(middle)), request.part(range(middle, len(request.entries)))]
                 case SendAgain(why=why):
@@ -258,6 +269,10 @@ class Sink:
                         raise CannotIndex(
                             f"Elasticsearch took nothing for {monotonic() - first_failed_at_s:.0f} s: {why}"
                         ) from error
+                    if getattr(error, "status", None) == 429:
+                        tell(Throttled(by="Elasticsearch", status=429, wait_s=pause))
+                    else:
+                        tell(Retried(what="bulk", attempt=attempt, wait_s=pause, why=why))
                     log.warning(
                         "bulk.retry", count=len(request.entries), attempt=attempt, after_s=round(pause, 2), why=why
                     )
@@ -280,7 +295,9 @@ class Sink:
         again = request.part(judged.busy)
         again.tries = request.tries + 1
         self._counters.retried += len(again.entries)
-        await trio.sleep(pause_s(again.tries, random()))
+        pause = pause_s(again.tries, random())
+        tell(Throttled(by="Elasticsearch", status=429, wait_s=pause, documents=len(again.entries)))
+        await trio.sleep(pause)
         return [again]
 
     def _accept(self, request: _Request, judged: Judged, *, is_first: bool) -> None:

@@ -16,11 +16,16 @@ from typing import Any, Literal
 
 import attrs
 import orjson
+import structlog
 
-from ...protocol.store import NotFound, Store
+from ...protocol.store import NotFound, Store, StoreError
 from ...runtime import new_id, now
+from ..journal.events import DeletionsConfirmed, Entry
+from ..journal.keeping import write_entries
 from .encoding import action_line, plain
 from .segments import PartitionCounts, PartitionProgress
+
+log = structlog.get_logger(__name__)
 
 STATE_INDEX = ".callboard-sync-state"
 SETTINGS = {"index": {"hidden": True, "number_of_shards": 1, "auto_expand_replicas": "0-1"}}
@@ -352,4 +357,10 @@ async def confirm_deletions(store: Store, job_id: str) -> Confirmed:
             kept += len(lines) - gone
     await store.content.refresh(record.index)
     await forget_held(store, record.index)
+    happening = DeletionsConfirmed(deleted=deleted, changed_since=kept)
+    entry = Entry(at=now(), happening=happening, connector_id=record.connector_id, job_id=job_id)
+    try:
+        await write_entries(store, [entry])
+    except StoreError as exc:
+        log.warning("journal.not_written", job=job_id, why=str(exc))
     return Confirmed(deleted, kept)
