@@ -105,7 +105,11 @@ def create(
     from .service_file import add_connector, check_service_file
 
     chosen = _service_type(service_type)
-    index = check_index_name(index_name or ask("Index name", option="--index-name"), is_native=native)
+
+    def usable(name: str) -> str:
+        return check_index_name(name, is_native=native)
+
+    index = usable(index_name or ask("Index name", option="--index-name", check=usable))
     title = name or ask("Name", default=index, option="--name")
     if from_index and not confirm(
         f"The first sync deletes every document of {index!r} that is not in the source. Go on?", yes=yes
@@ -142,7 +146,7 @@ def _service_type(given: str | None) -> str:
         from ..sources.registry import service_types
 
         known = ", ".join(info.service_type for info in service_types())
-        given = ask(f"Service type ({known})", option="--service-type")
+        given = ask(f"Service type ({known})", option="--service-type", check=known_service_type)
     return known_service_type(given)
 
 
@@ -158,7 +162,7 @@ def _configuration(service_type: str, from_file: Path | None, values: dict[str, 
     check_fields(service_type, schema, given)
     entered = with_values(schema, given)
     if from_file is None and can_ask():
-        entered = ask_settings(entered, answered=set(given))
+        entered = ask_settings(entered, answered=set(given), config_class=config_class)
     read_configuration(config_class, entered)
     return entered
 

@@ -184,6 +184,9 @@ async def _cancel(destination: Destination, job_id: str) -> SyncJob:
     from .destination import open_destination
 
     async with open_destination(destination) as store:
+        found = await store.jobs.get(job_id)
+        if found.status.is_terminal:
+            raise CommandFailed(f"The job {job_id} is over already: {found.status.value}.")
         return await store.jobs.request_cancel(job_id)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from collections.abc import Callable
 
 import click
+
+from .failures import explain, one_line
 
 
 def can_ask() -> bool:
@@ -14,15 +16,38 @@ def can_ask() -> bool:
     return sys.stdin.isatty()
 
 
-def ask(question: str, *, default: str | None = None, option: str = "", type_: Any = None) -> str:
-    """Ask for a value, with the default at hand. Raises `UsageError` naming the option if nobody is there."""
+def ask(
+    question: str, *, default: str | None = None, option: str = "", check: Callable[[str], object] | None = None
+) -> str:
+    """Ask for a value, with the default at hand. Raises `UsageError` naming the option if nobody is there.
+
+    An answer that `check` raises for is told why, and asked for again.
+    """
     if not can_ask():
         if default is not None:
             return default
         how = option or f"--{question.lower().split()[-1]}"
         raise click.UsageError(f"{question} is missing: give it with {how}.")
-    answer: str = click.prompt(question, default=default, type=type_, err=True)
-    return answer
+    while True:
+        answer: str = click.prompt(question, default=default, err=True)
+        complaint = complaint_of(check, answer) if check else ""
+        if not complaint:
+            return answer
+        click.echo(complaint, err=True)
+
+
+def complaint_of(check: Callable[[str], object], answer: str) -> str:
+    """What a check says against an answer, in one line; nothing if it has nothing to say. A defect is raised."""
+    try:
+        check(answer)
+    except click.ClickException as problem:
+        return one_line(problem.format_message())
+    except Exception as problem:
+        explanation = explain(problem)
+        if explanation.is_defect:
+            raise
+        return explanation.message
+    return ""
 
 
 def ask_secret(question: str, *, environment: str) -> str:

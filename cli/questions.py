@@ -11,18 +11,23 @@ import click
 from .settings import as_stored
 
 
-def ask_settings(configuration: Mapping[str, Any], *, answered: Set[str]) -> dict[str, Any]:
+def ask_settings(configuration: Mapping[str, Any], *, answered: Set[str], config_class: type[Any]) -> dict[str, Any]:
     """Ask for every setting that is not answered yet and applies, in the schema's order; Ctrl-C stops without a trace.
 
     A setting that depends on others is asked only if they have the values it depends on. Secret ones are not shown while they are
-    typed. A number is asked for again until it is one. What is meant for experts keeps its first value; `--set` changes it.
+    typed. An answer that the configuration class does not take is told why and asked for again. What is meant for experts keeps
+    its first value; `--set` changes it.
     """
     entered = copy.deepcopy(dict(configuration))
     fields = sorted(entered.items(), key=lambda item: item[1].get("order") or 0)
     for name, field in fields:
         advanced = "advanced" in (field.get("ui_restrictions") or [])
         if name not in answered and not advanced and applies(field, entered):
-            field["value"] = _ask(field)
+            before = field.get("value")
+            field["value"] = _ask(field, before)
+            while complaint := _complaint(name, entered, config_class):
+                click.echo(complaint, err=True)
+                field["value"] = _ask(field, before)
     return entered
 
 
@@ -34,11 +39,21 @@ def applies(field: Mapping[str, Any], configuration: Mapping[str, Any]) -> bool:
     )
 
 
-def _ask(field: Mapping[str, Any]) -> Any:
+def _complaint(name: str, entered: Mapping[str, Any], config_class: type[Any]) -> str:
+    """What the configuration class says against the value of one field; the others may still be missing."""
+    from ..protocol.configuration import InvalidConfiguration, read_configuration
+
+    try:
+        read_configuration(config_class, entered)
+    except InvalidConfiguration as invalid:
+        return "; ".join(f"{one.label} {one.complaint}." for one in invalid.problems if one.field == name)
+    return ""
+
+
+def _ask(field: Mapping[str, Any], present: Any) -> Any:
     label = field["label"]
     if field.get("tooltip"):
         click.secho(field["tooltip"], dim=True, err=True)
-    present = field.get("value")
     optional = not field.get("required", True)
     if field["type"] == "bool":
         return click.confirm(label, default=bool(present), err=True)

@@ -103,7 +103,13 @@ def connectors(callboard: Any, data: Path) -> list[dict[str, Any]]:
 def test_a_connector_is_made_of_answers(callboard: Any, data: Path, notes: Path) -> None:
     terminal = Terminal.run(callboard, "connector", "create", "--embedded", data)
     terminal.expect("Service type")
+    terminal.type("dri\n")
+    terminal.expect("Did you mean 'dir'?")
+    terminal.expect("Service type")
     terminal.type("dir\n")
+    terminal.expect("Index name")
+    terminal.type("Quux\n")
+    terminal.expect("capital letters")
     terminal.expect("Index name")
     terminal.type("notes\n")
     terminal.expect("Name")
@@ -172,3 +178,49 @@ def test_colours_are_for_terminals_and_can_be_switched_off(callboard: Any) -> No
     assert failed.end() == Exit.USAGE
     assert "\x1b[" not in failed.seen
     assert "\x1b[" not in callboard("source", "list").out
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, service_type: str, answers: dict[str, list[str]], **given: str) -> list[str]:
+    """Answer the questions for a source's settings, each label's answers in turn; give the labels in the order asked."""
+    from callboard.cli.catalogue import source_type
+    from callboard.cli.questions import ask_settings
+    from callboard.cli.settings import with_values
+    from callboard.protocol.configuration import schema_of
+
+    labels: list[str] = []
+
+    def prompt(label: str, *, default: Any = None, hide_input: bool = False, **_: Any) -> str:
+        labels.append(f"{label} (hidden)" if hide_input else label)
+        assert labels.count(label) < 4, f"{label!r} is asked for again and again"
+        waiting = answers.get(label)
+        return waiting.pop(0) if waiting else str(default if default is not None else "5432")
+
+    monkeypatch.setattr("click.prompt", prompt)
+    monkeypatch.setattr("click.confirm", lambda label, **_: labels.append(label) or label in answers)
+    config_class = source_type(service_type).Config
+    configuration = with_values(schema_of(config_class), given)
+    ask_settings(configuration, answered=set(given), config_class=config_class)
+    return labels
+
+
+def test_an_answer_that_cannot_be_used_is_asked_for_again_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = asked(monkeypatch, "postgresql", {"Port": ["many", "5432"]})
+    assert labels.count("Port") == 2
+    assert "whole number" in capsys.readouterr().err
+    assert "Password (hidden)" in labels
+
+
+def test_what_depends_on_an_answer_is_asked_only_after_that_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    from callboard.cli.catalogue import source_type
+    from callboard.protocol.configuration import schema_of
+
+    schema = schema_of(source_type("postgresql").Config)
+    dependent = [field for field in schema.values() if field["depends_on"] and not field["ui_restrictions"]]
+    assert dependent, "the test needs a source with a dependent setting"
+    one = dependent[0]
+    switch = schema[one["depends_on"][0]["field"]]["label"]
+    assert one["label"] not in asked(monkeypatch, "postgresql", {})
+    shown = asked(monkeypatch, "postgresql", {switch: []})
+    assert any(label.startswith(one["label"]) for label in shown[shown.index(switch) :])
