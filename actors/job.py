@@ -25,6 +25,9 @@ from ..protocol.jobs import Counts
 from ..protocol.store import NotFound, NotSupported, Store, StoreError
 from ..runtime import monotonic, now
 from ..sources.source import Source, SourceContext
+from .journal.endings import ending
+from .journal.events import JobClaimed, JobLost
+from .journal.telling import tell
 from .sync.embedding import FAILURES, setup_of
 from .sync.plan import SyncPlan
 from .sync.report import Counters, ProgressEvent, Status, SyncReport
@@ -89,6 +92,13 @@ async def run_job(
         with trio.CancelScope(shield=True, deadline=trio.current_time() + LAST_WRITES_S):
             await _unstart(store, connector, found.job_type, f"{type(exc).__name__}: {exc}")
         raise
+    tell(
+        JobClaimed(
+            job_type=found.job_type.value,
+            index=found.connector.index_name or "",
+            goes_on=found.status is JobStatus.SUSPENDED,
+        )
+    )
     running = _RunningJob(
         store,
         content_store or store,
@@ -338,6 +348,7 @@ class _RunningJob:
         """Write the one last transition, on the job and on the connector, and make the report."""
         report = self._report(outcome)
         if self._ending.by == "lost":
+            tell(JobLost(why=outcome.error or ""))
             self._log.warning("job.lost", why=outcome.error)
             return report
         jobs, counts = self._store.jobs, self._counts(report.total)
@@ -362,12 +373,14 @@ class _RunningJob:
                 ended = None
             await self._store.connectors.sync_ends(self._connector.id, ended, self._next_cursor(report))
         except (StoreError, TransitionRefused) as exc:
+            tell(ending(attrs.evolve(report, status="error", error=f"Its end could not be written: {exc}")))
             self._log.error("job.end_not_written", status=outcome.status, why=str(exc))
             return attrs.evolve(
                 report,
                 status="error",
                 error=report.error or f"The end of the job could not be written: {type(exc).__name__}: {exc}",
             )
+        tell(ending(report))
         self._log.info("job.ended", **{key: value for key, value in report.as_json().items() if value is not None})
         return report
 

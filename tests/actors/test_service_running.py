@@ -11,9 +11,20 @@ import pytest
 import trio
 
 from callboard.actors.configuration import Settings, read_mapping
+from callboard.actors.job import run_job
 from callboard.actors.service import Service, open_service
 from callboard.node import open_node
-from callboard.protocol import Connector, ConnectorStatus, JobStatus, JobType, Pipeline, Schedule, Scheduling, SyncJob
+from callboard.protocol import (
+    Connector,
+    ConnectorStatus,
+    JobStatus,
+    JobType,
+    Pipeline,
+    Schedule,
+    Scheduling,
+    SyncJob,
+    TransitionRefused,
+)
 from callboard.protocol import connectors as transitions
 from callboard.protocol.configuration import setting
 from callboard.protocol.store import Store, Target, open_store
@@ -272,3 +283,15 @@ async def test_an_orphaned_job_ends(app: Any, store: Store) -> None:
         done = await ended(store, job)
     assert done.status is JobStatus.ERROR
     assert "JobOrphaned" in (done.error or "")
+
+
+async def test_a_job_that_is_over_leaves_the_connector_as_its_end_has_it(app: Any, store: Store) -> None:
+    job = await store.jobs.create(await make(store, "one"))
+    async with service_on(app):
+        await ended(store, job)
+    before = await store.connectors.get("one")
+    with pytest.raises(TransitionRefused):
+        await run_job(store, job.id)
+    after = await store.connectors.get("one")
+    assert before.last_sync_status is JobStatus.COMPLETED
+    assert attrs.evolve(after, last_seen=before.last_seen) == before

@@ -21,6 +21,7 @@ from callboard.actors.sync.concurrency import AdaptiveConcurrency
 from callboard.actors.sync.deletions import Listed, judge_deletions, may_delete
 from callboard.actors.sync.encoding import Encoder, truncated, with_member
 from callboard.actors.sync.error_monitor import ErrorMonitor, TooManyErrors
+from callboard.actors.sync.fingerprints import hash64
 from callboard.actors.sync.known import Known, stamp_of
 from callboard.actors.sync.ledger import Entries, Run, ledger_index
 from callboard.actors.sync.operations import delete_operation, index_operation, update_operation
@@ -248,6 +249,22 @@ def test_only_what_a_closed_partition_lacks_may_go() -> None:
     assert may_delete(1, cut)
     assert not may_delete(3, cut)
     assert may_delete(0, Listed(closed={1, 2}, named={1, 2}, all_named=True))
+
+
+def test_a_document_that_could_not_be_read_is_kept_by_whoever_goes_on_behind_it() -> None:
+    progress = PartitionProgress("a", 1, resumable=True)
+    progress.spare("row-1")
+    progress.checkpoint("row-3")
+    assert list(progress.take_seen()) == [hash64(b"row-1")]
+
+
+def test_nobody_goes_on_behind_a_folder_that_could_not_be_read() -> None:
+    progress = PartitionProgress("a", 1, resumable=True)
+    progress.checkpoint("before")
+    progress.containers_failed += 1
+    progress.checkpoint("behind")
+    progress.finish()
+    assert progress.settled_checkpoint == "before"
 
 
 def test_a_checkpoint_is_reached_when_all_before_it_is_settled() -> None:

@@ -47,7 +47,7 @@ def _acknowledges_before_the_write() -> Iterator[None]:
 
 @contextmanager
 def _takes_an_interrupted_listing_for_complete() -> Iterator[None]:
-    with patch.object(run.SyncRun, "_broke", lambda _self, progress, _exc: progress.finish()):
+    with patch.object(listing.Listing, "_broke", lambda _self, progress, _exc: progress.finish()):
         yield
 
 

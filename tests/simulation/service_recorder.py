@@ -77,7 +77,7 @@ class Server:
 
         try:
             await self.app(request.scope, receive, send)
-        except Exception as exc:  # noqa: BLE001 - a broken connection, to be raised where the client is
+        except Exception as exc:
             request.error = exc
         finally:
             request.is_done.set()
@@ -154,7 +154,7 @@ class ServiceRecorder(Recorder):
                 status, answer = await self._passed_on(scope, body, send)
                 if status < 300:
                     await self._look_at_protocol(path, answer, by)
-        elif is_write and path.startswith("/shelf-") or path.startswith("/.search-acl-filter-shelf-") and is_write:
+        elif (is_write and path.startswith("/shelf-")) or (path.startswith("/.search-acl-filter-shelf-") and is_write):
             index = path.split("/")[1]
             self.in_flight[job or by] += path.endswith("_bulk")
             if job is not None and self.in_flight[job] > self.bulk_max:
