@@ -287,7 +287,10 @@ def _make_writer(cls: type[Stored]) -> Callable[[Stored], dict[str, JSON]]:
                 if new is not None:
                     written[field.name] = new
             elif field.name in stored:
-                if not same(new, _rewritten(cls, field, stored[field.name])):
+                # Most are as they were stored; only for another spelling is it worth to read and write what is there, which in
+                # nested objects would double the work with every level.
+                present = stored[field.name]
+                if not same(new, present) and not same(new, _rewritten(cls, field, present)):
                     written[field.name] = new
             elif field.default is attrs.NOTHING or not same(new, converter.unstructure(_default_of(field))):
                 written[field.name] = new

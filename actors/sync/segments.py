@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import attrs
 
+from .fingerprints import hash64
+
 
 @attrs.define
 class PartitionCounts:
@@ -88,7 +90,12 @@ class PartitionProgress:
         return all(segment.pending == 0 for segment in self._segments)
 
     def checkpoint(self, value: Any) -> None:
-        """The source says that a listing can go on from here."""
+        """The source says that a listing can go on from here.
+
+        Not so behind a hole: whoever goes on from there would not know of it, and take what it hides for gone.
+        """
+        if self.containers_failed:
+            return
         self.current.closed = True
         self.current.checkpoint = self._last_checkpoint = value
         self._segments.append(self._new())
@@ -100,6 +107,11 @@ class PartitionProgress:
         assert segment.pending >= 0, f"partition {self.key!r} settled more than it sent"
         if not segment.pending and segment is self._segments[0]:
             self._advance()
+
+    def spare(self, document_id: str) -> None:
+        """Note a document that is there and could not be read, so that whoever goes on from a later checkpoint keeps it."""
+        if self.current.seen is not None:
+            self.current.seen.append(hash64(document_id.encode("utf-8", "surrogatepass")))
 
     def finish(self) -> None:
         """The listing came to its end: the last segment closes where the one before it did."""

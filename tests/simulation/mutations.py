@@ -13,7 +13,7 @@ from unittest.mock import patch
 import attrs
 import trio
 
-from callboard.actors.sync import deletions, ledger, preparing, run, segments, sink, state, verdicts
+from callboard.actors.sync import deletions, ledger, listing, preparing, run, segments, sink, state, verdicts
 from callboard.actors.sync.operations import Operation
 from callboard.protocol import jobs as transitions
 from callboard.protocol.store import StoreError, content, guarded
