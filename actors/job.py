@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from ..protocol import Connector, JobStatus, JobType, Pipeline, SyncJob, TransitionRefused
+from ..protocol import connectors as connector_transitions
 from ..protocol import jobs as transitions
 from ..protocol.configuration import InvalidConfiguration, read_configuration
 from ..protocol.filtering import CompiledRules, InvalidRules, compile_rules
@@ -84,13 +85,19 @@ async def run_job(
     settings = settings or SyncSettings()
     job_id = job if isinstance(job, str) else job.id
     found = await store.jobs.get(job_id)
-    connector = await store.connectors.sync_starts(found.connector.id, found.job_type)
+    before: list[Connector] = []
+
+    def starts(present: Connector) -> Connector:
+        before[:] = [present]
+        return connector_transitions.sync_starts(present, found.job_type)
+
+    connector = await store.connectors.update(found.connector.id, starts)
     try:
         cursor = connector.sync_cursor if found.job_type is JobType.INCREMENTAL else None
         mine = await store.jobs.claim(job_id, worker_hostname or socket.gethostname(), cursor)
     except BaseException as exc:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + LAST_WRITES_S):
-            await _unstart(store, connector, found.job_type, f"{type(exc).__name__}: {exc}")
+            await _unstart(store, before[-1], found.job_type, f"{type(exc).__name__}: {exc}")
         raise
     tell(
         JobClaimed(
@@ -115,18 +122,21 @@ async def run_job(
     return await running.run()
 
 
-async def _unstart(store: Store, connector: Connector, job_type: JobType, why: str) -> None:
-    """Take back that a job began, after it could not be claimed."""
+async def _unstart(store: Store, before: Connector, job_type: JobType, why: str) -> None:
+    """Take back that a job began, after it could not be claimed: the connector says again how its last job ended."""
+    prefix = "last_sync" if job_type.is_content else "last_access_control_sync"
+    names = ("status", "error", f"{prefix}_status", f"{prefix}_error")
 
     def decide(current: Connector) -> Connector:
-        name = "last_sync_status" if job_type.is_content else "last_access_control_sync_status"
-        changed: dict[str, Any] = {name: None}
-        return attrs.evolve(current, **changed)
+        if current.status_of(job_type) is not JobStatus.IN_PROGRESS:
+            return current
+        kept: dict[str, Any] = {name: getattr(before, name) for name in names}
+        return attrs.evolve(current, **kept)
 
     try:
-        await store.connectors.update(connector.id, decide)
+        await store.connectors.update(before.id, decide)
     except StoreError as exc:
-        log.warning("job.not_unstarted", connector=connector.id, why=str(exc), because=why)
+        log.warning("job.not_unstarted", connector=before.id, why=str(exc), because=why)
 
 
 def source_of(job: SyncJob, context: SourceContext) -> Source[Any]:
