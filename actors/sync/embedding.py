@@ -15,10 +15,11 @@ from ...protocol.store import Store, StoreError, Target, open_store
 from ...sources.errors import SourceError
 from ...sources.source import Source
 from .error_monitor import TooManyErrors
+from .failing import SyncFailed
 from .fingerprints import setup_fingerprint
 from .plan import Kind, SyncPlan
 from .report import ProgressEvent, SyncReport
-from .run import SyncFailed, SyncRun
+from .run import SyncRun
 from .settings import SyncSettings
 from .sink import CannotIndex
 from .state import StateNotWritten

@@ -1,0 +1,95 @@
+"""What a job must remember if its process dies, written while it runs, and taken up by whoever goes on."""
+
+from __future__ import annotations
+
+from array import array
+from contextlib import aclosing
+
+import structlog
+import trio
+
+from ..journal.events import (
+    JobResumed,
+)
+from ..journal.telling import tell
+from .failing import cause
+from .fingerprints import hash64
+from .ledger import Entries, Run
+from .segments import PartitionProgress
+from .state import JobState
+from .work import Work
+
+log = structlog.get_logger(__name__)
+
+
+class Checkpoints:
+    """Keeps the state of a running job, as far as the job can go on at all."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._saving = trio.Lock()
+
+    async def resume(self, state: JobState) -> Entries | None:
+        """Take up what an earlier run of this job has left."""
+        await state.open()
+        earlier = await state.load()
+        if not earlier:
+            if self._work.plan.goes_on:
+                self._work.notes.append("no checkpoint was reached before, so the job started over")
+            return None
+        for one in earlier.values():
+            partition = PartitionProgress(one.key, hash64(one.key.encode()), resumable=True)
+            partition.go_on_from(one.checkpoint, one.counts)
+            if one.is_closed:
+                partition.finish()
+                partition.is_stored_closed = True
+            self._work.partitions[one.key] = partition
+            self._work.carried.add(one.counts)
+        seen = Entries(self._work.settings.known_memory_size_bytes // 4)
+        hashes_of = state.seen()
+        async with aclosing(hashes_of):
+            async for hashes in hashes_of:
+                nothing = array("Q", bytes(8 * len(hashes)))
+                await seen.add(Run(hashes, array("q", bytes(8 * len(hashes))), nothing, nothing))
+        self._work.notes.append(f"goes on from the checkpoints of {len(earlier)} partitions")
+        tell(JobResumed(partitions=len(earlier), listed=self._work.carried.listed))
+        log.info("sync.resumed", partitions=len(earlier), listed=self._work.carried.listed)
+        return seen
+
+    async def keep_saving(self) -> None:
+        while True:
+            await trio.sleep(self._work.settings.checkpoint_every_s)
+            await self.save()
+
+    async def save(self) -> None:
+        async with self._saving:
+            state = self._work.state
+            if state is None:
+                return
+            for partition in list(self._work.partitions.values()):
+                closed = partition.is_clean and partition.is_settled
+                if partition.has_new_checkpoint or (closed and not partition.is_stored_closed):
+                    # What the ledger does not hold yet would be sent again; what a checkpoint skips would not.
+                    if self._work.ledger is not None:
+                        await self._work.ledger.flush()
+                    await state.save(partition, is_closed=closed)
+                    partition.is_stored_closed = closed
+
+    async def forget(self) -> None:
+        async with self._saving:
+            # Nothing may be saved from here on: a partition noted as read to its end, without the ids that were listed in it,
+            # would make whoever goes on delete what it holds.
+            state, self._work.state = self._work.state, None
+            if state is not None:
+                await state.forget()
+
+    async def save_at_the_end(self) -> None:
+        """At the end, whatever end it is: write checkpoints, ledger and letters as far as there is time."""
+        try:
+            if self._work.state is not None:
+                await self.save()
+            if self._work.ledger is not None:
+                await self._work.ledger.flush()
+            await self._work.letters.flush()
+        except Exception as exc:  # noqa: BLE001 - the run is over; what could not be kept is only sent again
+            log.warning("sync.state_not_kept", why=cause(exc))

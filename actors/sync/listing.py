@@ -1,0 +1,200 @@
+"""Reading what the source has, partition by partition, into the stages behind.
+
+A listing that breaks off is noted with its partition and never passes for its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import structlog
+import trio
+
+from ...protocol.store import StoreError
+from ...runtime import monotonic
+from ...sources.source import Checkpoint, Document, Failure, Identity, Partition
+from ..journal.events import (
+    PartitionBroken,
+    PartitionClosed,
+    PartitionOpened,
+    SourceNotListed,
+)
+from ..journal.telling import tell
+from .dead_letters import letter_of
+from .failing import EngineFailed, SyncFailed, cause
+from .handing_on import Emit
+from .report import (
+    FailedDocument,
+)
+from .segments import PartitionProgress
+from .work import CHANGES, Work
+
+PAGE_DOCUMENTS = 100
+"""Documents that a source yields one by one are compared so many at a time."""
+
+log = structlog.get_logger(__name__)
+
+
+class Listing:
+    """Reads everything a source has. What ends a single partition is noted; what ends the sync is raised."""
+
+    def __init__(self, work: Work, emit: Emit) -> None:
+        self._work, self._emit = work, emit
+
+    async def run(self) -> None:
+        """List all there is for this kind of sync."""
+        plan = self._work.plan
+        if self._work.follows_changes:
+            await self._list_changes()
+        elif plan.kind == "access_control":
+            await self._list_identities()
+        else:
+            await self._list_partitions()
+
+    async def _list_partitions(self) -> None:
+        limit = trio.Semaphore(self._work.settings.partitions_max or max(1, self._work.source.partition_concurrency))
+        named: set[str] = set()
+        async with trio.open_nursery() as workers:
+            try:
+                async with aclosing(self._work.source.partitions(self._work.plan.advanced_rules)) as partitions:
+                    async for partition in partitions:
+                        if partition.key in named:
+                            raise SyncFailed(f"The source names the partition {partition.key!r} twice.")
+                        named.add(partition.key)
+                        progress = self._work.progress_of(partition.key)
+                        if progress.state == "listed":
+                            continue
+                        await limit.acquire()
+                        workers.start_soon(self._list_partition, partition, progress, limit)
+                self._work.all_named = True
+            except SyncFailed:
+                raise
+            except Exception as exc:  # noqa: BLE001 - naming partitions ends here; it is reported with the job
+                self._work.listing_failed = cause(exc)
+                tell(SourceNotListed(why=self._work.listing_failed))
+                log.warning("source.partitions_failed", why=self._work.listing_failed)
+
+    async def _list_partition(self, partition: Partition, progress: PartitionProgress, limit: trio.Semaphore) -> None:
+        try:
+            async with aclosing(self._work.source.documents(partition, progress.settled_checkpoint)) as listing:
+                await self._read(listing, progress)
+        except (StoreError, SyncFailed, EngineFailed):
+            raise
+        except Exception as exc:  # noqa: BLE001 - a partition ends here; it is reported, and deletes nothing
+            self._broke(progress, exc)
+        else:
+            progress.finish()
+        finally:
+            limit.release()
+
+    def _broke(self, progress: PartitionProgress, exc: Exception) -> None:
+        progress.state, progress.why = "broken", cause(exc)
+        tell(PartitionBroken(partition=progress.key, why=progress.why, listed=progress.listed))
+        log.warning("partition.broken", partition=progress.key, why=progress.why)
+
+    async def _list_changes(self) -> None:
+        progress = self._work.progress_of(CHANGES)
+        try:
+            async with aclosing(
+                self._work.source.changes(self._work.plan.cursor, self._work.plan.advanced_rules)
+            ) as listing:
+                await self._read(listing, progress)
+        except (StoreError, SyncFailed, EngineFailed):
+            raise
+        except Exception as exc:  # noqa: BLE001 - the change feed ends here; it is reported with the job
+            self._broke(progress, exc)
+        else:
+            progress.finish()
+            self._work.all_named = True
+
+    async def _list_identities(self) -> None:
+        progress = self._work.progress_of("identities")
+        try:
+            tell(PartitionOpened(partition=progress.key))
+            began_s = monotonic()
+            async with aclosing(self._work.source.identities()) as listing:
+                async for found in listing:
+                    items = found if isinstance(found, list | tuple) else (found,)
+                    for item in items:
+                        if isinstance(item, Failure):
+                            await self._failure(item, progress)
+                    await self._emit.identities([item for item in items if isinstance(item, Identity)], progress)
+        except (StoreError, SyncFailed, EngineFailed):
+            raise
+        except Exception as exc:  # noqa: BLE001 - the listing of identities ends here; it is reported with the job
+            self._broke(progress, exc)
+        else:
+            _closed(progress, began_s)
+            progress.finish()
+            self._work.all_named = True
+
+    async def _read(self, listing: AsyncIterator[Any], progress: PartitionProgress) -> None:
+        """Read one listing to its end. What the source raises is raised."""
+        tell(PartitionOpened(partition=progress.key, resumed=progress.resumed))
+        began_s = monotonic()
+        page: list[Document] = []
+        async for found in listing:
+            if found.__class__ is list and not page and _are_documents(found):
+                await self._emit.documents(found, progress)
+                continue
+            for item in found if isinstance(found, list | tuple) else (found,):
+                if item.__class__ is Document:
+                    page.append(item)
+                    continue
+                await self._emit.documents(page, progress)
+                page = []
+                await self._take(item, progress)
+            # A page of the source is compared as it comes; single documents are gathered.
+            if page and (len(page) >= PAGE_DOCUMENTS or isinstance(found, list | tuple)):
+                await self._emit.documents(page, progress)
+                page = []
+        await self._emit.documents(page, progress)
+        _closed(progress, began_s)
+
+    async def _take(self, item: Any, progress: PartitionProgress) -> None:
+        match item:
+            case Checkpoint(value=value):
+                progress.checkpoint(value)
+                self._work.cursor = value if progress.key == CHANGES else self._work.cursor
+            case Failure():
+                await self._failure(item, progress)
+            case Document():
+                await self._emit.documents([item], progress)
+            case _:
+                raise TypeError(
+                    f"The source yielded {type(item).__name__} instead of a document, failure or checkpoint."
+                )
+
+    async def _failure(self, failure: Failure, progress: PartitionProgress) -> None:
+        if failure.scope != "item" or failure.document_id is None:
+            # Nobody knows which documents it hides, so none of this partition may count as gone.
+            progress.containers_failed += 1
+            progress.why = progress.why or f"{failure.what}: {failure.cause}"
+        else:
+            progress.spare(failure.document_id)
+            if self._work.known is not None:
+                found = await self._work.known.find([failure.document_id])
+                if found.rows[0] >= 0:
+                    self._work.known.mark(found.rows[0])
+        progress.current.counts.failed += 1
+        letter_of(
+            self._work.counters,
+            self._work.letters,
+            FailedDocument(failure.what, "listing", failure.cause, progress.key, failure.document_id),
+        )
+        if self._work.letters.wants_flush:
+            await self._work.letters.flush()
+
+
+def _closed(progress: PartitionProgress, began_s: float) -> None:
+    """Tell that a listing came to its end, and whether parts of it could not be read."""
+    if progress.containers_failed:
+        tell(PartitionBroken(partition=progress.key, why=progress.why, listed=progress.listed))
+    else:
+        tell(PartitionClosed(partition=progress.key, listed=progress.listed, seconds=monotonic() - began_s))
+
+
+def _are_documents(found: Sequence[Any]) -> bool:
+    return {item.__class__ for item in found} == {Document}

@@ -1,0 +1,72 @@
+"""What the stages of one sync share: where documents come from and go to, what is known of them, what was counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+
+from ...protocol.store import Store
+from ...sources.source import Source
+from .dead_letters import DeadLetters
+from .fingerprints import hash64
+from .known import Known
+from .ledger import Ledger
+from .plan import SyncPlan
+from .report import Counters
+from .segments import PartitionCounts, PartitionProgress
+from .settings import SyncSettings
+from .state import JobState
+
+CHANGES = "changes"
+"""The one partition of a change feed."""
+
+
+class Work:
+    """One sync. Touched by all of its stages, none of which waits between reading and writing what belongs together."""
+
+    def __init__(
+        self, store: Store, source: Source[Any], plan: SyncPlan, settings: SyncSettings, extractor: Any = None
+    ) -> None:
+        self.store, self.source, self.plan, self.settings = store, source, plan, settings
+        self.extractor = extractor
+        self.counters = Counters()
+        self.carried = PartitionCounts()
+        """What earlier runs of the same job had settled."""
+        self.letters = DeadLetters(store, plan.index, plan.connector_id, plan.job_id)
+        self.ledger: Ledger | None = None
+        self.known: Known | None = None
+        self.in_index = 0
+        """Documents that the index had at the beginning."""
+        self.knows_partitions = False
+        """`known` says which partition each document came from."""
+        self.partitions: dict[str, PartitionProgress] = {}
+        self.all_named = False
+        """The source has named all of its partitions."""
+        self.listing_failed: str | None = None
+        self.notes: list[str] = []
+        self.held: tuple[int, tuple[str, ...]] = (0, ())
+        """How many deletions are held back, and some of them."""
+        self.cursor: Any = None
+        self.downloading: set[str] = set()
+        """Ids of the documents whose content is being read."""
+        self.download_ended = trio.lowlevel.ParkingLot()
+        tracks = bool(plan.job_id) and source.features.resumable and plan.kind == "full"
+        self.state = JobState(store, plan.job_id) if tracks else None
+        """What outlives the process; None if this job could not go on anyway."""
+        if plan.goes_on and not tracks:
+            what = "this source" if plan.kind == "full" else f"a sync of this kind ({plan.kind})"
+            self.notes.append(f"{what} cannot go on from a checkpoint, so the job started over")
+
+    @property
+    def follows_changes(self) -> bool:
+        """The source itself says what has changed, so that the index need not be read."""
+        return self.plan.kind == "incremental" and self.source.features.incremental == "delta"
+
+    def progress_of(self, key: str) -> PartitionProgress:
+        """The partition of this key, new if it has not been named before."""
+        progress = self.partitions.get(key)
+        if progress is None:
+            progress = PartitionProgress(key, hash64(key.encode("utf-8", "surrogatepass")), self.state is not None)
+            self.partitions[key] = progress
+        return progress
