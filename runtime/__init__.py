@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from .actor import Actor, ActorRef, Context
 from .asyncio_host import run_in_asyncio
+from .asyncio_system import AsyncioSystem, open_system_in_asyncio
 from .budget import Budget, BudgetClosed, Grant, Holder
 from .events import Event, Events
 from .gathering import Gatherer, gathering
@@ -45,6 +46,7 @@ __all__ = [
     "ActorRef",
     "AskCycle",
     "AskTimeout",
+    "AsyncioSystem",
     "Backoff",
     "Batch",
     "Batches",
@@ -90,6 +92,7 @@ __all__ = [
     "now",
     "obey_signals",
     "open_system",
+    "open_system_in_asyncio",
     "random",
     "run_in_asyncio",
     "run_simulated",

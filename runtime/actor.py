@@ -130,7 +130,8 @@ class ActorRef(Handle, Generic[A]):
     async def tell(self, message: Any) -> None:
         """Put a message into the mailbox; wait while it is full. A message to an ended actor becomes a dead letter.
 
-        Cancelled: the message was not sent. Raises `NotHandled` if the actor takes no such message.
+        Cancelled: the message was not sent. Raises `NotHandled` if the actor takes no such message, and `MailboxFull` if
+        overflow is `fail`, or if an actor would wait for itself.
         """
         self._assert_handled(message)
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -191,10 +192,20 @@ class ActorRef(Handle, Generic[A]):
         answer: R = asked.value
         return answer
 
+    async def stop(self) -> None:
+        """As `Handle.stop`. Raises `AskCycle` inside a handler of this very actor, which would wait for itself."""
+        if _current_actor.get(trio.lowlevel.current_task()) is self:
+            raise AskCycle(f"{self.path} waits for its own end. Use `context.finish()` or `stop_nowait()`.")
+        await super().stop()
+
     async def _wait_for_room(self) -> bool:
         """Wait until a message may be put, at once and without another checkpoint; tell whether that took a wait."""
         mailbox, waited = self._mailbox, False
         while mailbox.overflow == "wait" and mailbox.is_full and not mailbox.is_closed:
+            if _current_actor.get(trio.lowlevel.current_task()) is self:
+                raise MailboxFull(
+                    f"{self.path} waits for room in its own mailbox, which holds {mailbox.capacity} messages."
+                )
             await mailbox.wait_for_room()
             waited = True
         return waited

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
 import attrs
+import structlog
 import trio
 
 EventKind: TypeAlias = Literal[
-    "started", "stopped", "crashed", "restarted", "escalated", "dead_letter", "slow_handler", "stalled"
+    "started", "stopped", "crashed", "restarted", "escalated", "dead_letter", "slow_handler", "stalled", "fault"
 ]
 
 
@@ -41,19 +42,25 @@ class Events:
         if not self._channels and not self._callbacks:
             return
         event = Event(kind=kind, path=path, at_s=trio.current_time(), detail=detail)
-        for callback in self._callbacks:
-            callback(event)
+        for callback in tuple(self._callbacks):
+            try:
+                callback(event)
+            except Exception:  # noqa: BLE001 - recorded; a listener is nobody's actor
+                # Events are emitted where lives end; what listens must not change how they end.
+                self._callbacks.remove(callback)
+                structlog.get_logger().exception("a listener failed and is not called any more", event_kind=kind)
         for listener in self._channels:
             listener.offer(event)
 
     @contextmanager
     def calling(self, callback: Callable[[Event], None]) -> Iterator[None]:
-        """Call a function, which must not block, at every event."""
+        """Call a function, which must not block, at every event. If it raises, that is logged, and it is called no more."""
         self._callbacks.append(callback)
         try:
             yield
         finally:
-            self._callbacks.remove(callback)
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)
 
     @contextmanager
     def listen(self, events_max: int = 1000) -> Iterator[_Listener]:

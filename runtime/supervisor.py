@@ -112,7 +112,10 @@ class SupervisorRef(Handle):
     def _make_ref(self, spec: ChildSpec, made: Actor | Task | Supervisor) -> Handle:
         path = f"{self.path}/{spec.name}"
         if isinstance(made, Actor):
-            return ActorRef(path, type(made), self._events)
+            ref: ActorRef[Any] = ActorRef(path, type(made), self._events)
+            if self._system.faults is not None:
+                self._system.faults.watch(ref)
+            return ref
         return TaskRef(path) if isinstance(made, Task) else SupervisorRef(path, self._events, self._system)
 
     async def stop_child(self, name: str) -> None:

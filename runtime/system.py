@@ -104,7 +104,10 @@ async def open_system(
             finally:
                 system.root._halt(trio.current_time() + shutdown_s)
     if failures:
-        raise failures[-1]
+        first, *others = failures
+        for other in others:
+            first.add_note(f"Afterwards: {type(other).__name__}: {other}")
+        raise first
 
 
 async def _run_root(system: System, is_up: trio.Event, block: trio.CancelScope, failures: list[BaseException]) -> None:

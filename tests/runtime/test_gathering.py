@@ -68,7 +68,7 @@ async def test_a_stream_without_receivers_ends_the_block_bare(autojump_clock: An
     async with stream.receiver():
         pass
     async with stream.sender() as out:
-        with pytest.raises(StreamClosed):
+        with pytest.raises(StreamClosed):  # noqa: PT012 - it is the block that raises
             async with gathering(out, age_max_s=1) as gatherer:
                 await gatherer.add(1)
                 # What is old is sent by itself, and finds nobody.
@@ -80,7 +80,7 @@ async def test_a_stream_without_receivers_ends_the_block_bare(autojump_clock: An
 
 async def test_what_is_gathered_when_the_block_fails_is_not_sent(autojump_clock: Any) -> None:
     stream: Stream[int] = Stream("s")
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError):  # noqa: PT012 - it is the block that raises
         async with stream.sender() as out, gathering(out) as gatherer:
             await gatherer.add(1)
             raise ValueError
