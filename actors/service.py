@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,26 @@ import structlog
 import trio
 
 from ..protocol.store import Store, open_store
-from ..runtime import Backoff, ChildSpec, RestartsExhausted, Supervisor, System, TreeNode, blocking, open_system
+from ..runtime import Backoff, ChildSpec, Event, RestartsExhausted, Supervisor, System, TreeNode, blocking, open_system
 from ..sources.source import Source
 from .configuration import ReadResult, Settings, read_file, read_mapping, reloaded
 from .configured import store_target
 from .extraction.configured import configured_extraction
 from .extraction.pool import ExtractionPool
 from .janitor import Janitor
+from .journal.events import (
+    ActorCrashed,
+    ActorRestarted,
+    LoopStalled,
+    MessageUndelivered,
+    ServiceStarted,
+    ServiceStopped,
+    SupervisorGaveUp,
+)
+from .journal.keeping import JournalTask
+from .operations import Metrics, OperationsTask, check_address
 from .preflight import Finding, preflight
-from .scheduler import Scheduler, TooManyProblems
+from .scheduler import FOR_EVER, Scheduler, TooManyProblems
 from .service_state import ACTIONS, Action, ServiceEvent, ServiceState
 from .worker_name import own_name
 
@@ -91,6 +103,11 @@ class Service:
     def failing(self) -> Mapping[str, str]:
         """Connector id -> why its source cannot be used now."""
         return dict(self._state.failing)
+
+    @property
+    def operations_url(self) -> str | None:
+        """Where metrics, health and live data are served; None while they are not."""
+        return self._state.operations_url
 
     def tree(self) -> TreeNode:
         """All actors as they are now."""
@@ -196,10 +213,17 @@ async def _open_on_trio(
             checks=trio.CapacityLimiter(ready.service.max_concurrent_scheduling_tasks),
             on_event=on_event,
         )
+        metrics = Metrics()
+        _listen(state, metrics)
         try:
-            async with open_system("service", _root(state), shutdown_s=ready.callboard.shutdown_seconds) as system:
-                yield Service(state, system, findings)
-                state.stopping.set()
+            async with open_system(
+                "service", _root(state, metrics), shutdown_s=ready.callboard.shutdown_seconds
+            ) as system:
+                with system.events.calling(partial(_note_actor, state)):
+                    state.note(ServiceStarted())
+                    yield Service(state, system, findings)
+                    state.note(ServiceStopped())
+                    state.stopping.set()
         except RestartsExhausted as exc:
             if isinstance(exc.__cause__, TooManyProblems):
                 raise exc.__cause__ from None
@@ -219,11 +243,44 @@ async def _settings(given: Settings | Mapping[str, Any] | Path | str, environmen
     return result.settings
 
 
-def _root(state: ServiceState) -> Supervisor:
+def _root(state: ServiceState, metrics: Metrics) -> Supervisor:
     # The engine comes first, so that it ends last: no job may lose it while it stops in order.
     children = [state.extractor.spec()] if isinstance(state.extractor, ExtractionPool) else []
+    if state.settings.callboard.journal.enabled:
+        # Before whatever tells, so that it ends after it.
+        children.append(
+            ChildSpec(name="journal", start=lambda: JournalTask(state.store, state.journal), backoff=FOR_EVER)
+        )
     children += [ChildSpec(name="connectors", start=Supervisor, shutdown_s=state.settings.callboard.shutdown_seconds)]
     children.append(ChildSpec(name="scheduler", start=lambda: Scheduler(state), restart="transient", backoff=ONCE))
     if "cleanup" in state.actions:
         children.append(ChildSpec(name="janitor", start=lambda: Janitor(state), restart="transient", backoff=ONCE))
+    if state.settings.callboard.operations.enabled:
+        children.append(ChildSpec(name="operations", start=lambda: OperationsTask(state, metrics), backoff=FOR_EVER))
     return Supervisor(children)
+
+
+def _listen(state: ServiceState, metrics: Metrics) -> None:
+    """Let the metrics and the journal hear what is told, as far as they are wanted."""
+    operations = state.settings.callboard.operations
+    state.teller.worker = state.worker
+    if operations.enabled:
+        check_address(operations.host, operations.token)
+        state.teller.listeners.append(metrics.listen)
+    if state.settings.callboard.journal.enabled:
+        state.teller.listeners.append(state.journal.offer)
+
+
+def _note_actor(state: ServiceState, event: Event) -> None:
+    """Tell what the runtime sees happen to actors."""
+    match event.kind:
+        case "crashed":
+            state.note(ActorCrashed(path=event.path, why=str(event.detail)))
+        case "restarted":
+            state.note(ActorRestarted(path=event.path, why=str(event.detail)))
+        case "escalated":
+            state.note(SupervisorGaveUp(path=event.path, why=str(event.detail)))
+        case "dead_letter":
+            state.note(MessageUndelivered(path=event.path, message=type(event.detail).__name__))
+        case "stalled":
+            state.note(LoopStalled(path=event.path, stack=str(event.detail)))

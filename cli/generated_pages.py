@@ -31,6 +31,11 @@ prints what holds, with secrets masked. Keys marked with R can be changed while 
 def pages(notes: Path) -> Iterator[tuple[str, str]]:
     """Yield each page as its path below `docs/` and its text. `notes` is the folder of the parts written by hand."""
     yield "configuration.md", configuration_page()
+    from ..actors.journal.keeping import journal_page
+    from ..actors.operations.metrics import metrics_page
+
+    yield "journal.md", journal_page()
+    yield "metrics.md", metrics_page()
     from ..sources.registry import service_types, source_class
 
     found = []

@@ -26,6 +26,7 @@ SECTIONS = (
             "list": Entry("job:list_", "List the jobs of a connector, or of all, oldest first."),
             "view": Entry("job:view", "Show one job."),
             "follow": Entry("job_follow:follow", "Watch a job until it ends."),
+            "log": Entry("job_log:log", "Tell the story of a job."),
             "cancel": Entry("job:cancel", "Ask for the end of a job."),
             "confirm-deletes": Entry("job:confirm_deletes", "Carry out the deletions that a job has held back."),
         },

@@ -63,6 +63,7 @@ SECTIONS = (
         "Servers",
         {
             "service": Entry("service:service", "Run the service: look after connectors, run their jobs."),
+            "top": Entry("top:top", "Watch a running service."),
             "config": Entry("config:config", "Look at the configuration of a service without running it."),
             "login": Entry("login:login", "Check credentials and remember them."),
             "extraction": Entry("extraction:extraction", "Fetch what text extraction may use on this machine."),

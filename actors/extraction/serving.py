@@ -18,10 +18,8 @@ _SHUTDOWN_S = 3.0
 
 
 @asynccontextmanager
-async def open_extraction_service(
-    extractor: Extractor, host: str = "127.0.0.1", port: int = 0, shared_folder: Path | None = None
-) -> AsyncIterator[str]:
-    """Serve the extractor while the context is open, and give the URL. Raises `OSError` if the port cannot be had."""
+async def open_application(application: Any, host: str, port: int) -> AsyncIterator[str]:
+    """Serve an ASGI application while the context is open, and give the URL. Raises `OSError` if the port cannot be had."""
     from hypercorn.config import Config
     from hypercorn.trio import serve
 
@@ -35,7 +33,6 @@ async def open_extraction_service(
     config.accesslog = None
     config.errorlog = None
     config.include_server_header = False
-    application: Any = ServiceApplication(extractor, shared_folder)
     stop = trio.Event()
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
@@ -49,6 +46,15 @@ async def open_extraction_service(
         nursery.cancel_scope.deadline = trio.current_time() + _SHUTDOWN_S
     if failure is not None:
         raise failure
+
+
+@asynccontextmanager
+async def open_extraction_service(
+    extractor: Extractor, host: str = "127.0.0.1", port: int = 0, shared_folder: Path | None = None
+) -> AsyncIterator[str]:
+    """Serve the extractor while the context is open, and give the URL. Raises `OSError` if the port cannot be had."""
+    async with open_application(ServiceApplication(extractor, shared_folder), host, port) as url:
+        yield url
 
 
 def _listen(host: str, port: int) -> socket.socket:

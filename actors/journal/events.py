@@ -6,9 +6,9 @@ with `is_kept = False` is told at the pace of requests: it feeds metrics and tra
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, dataclass_transform
 
 import attrs
 
@@ -31,10 +31,12 @@ class Happening:
 
 
 KINDS: dict[str, type[Happening]] = {}
+H = TypeVar("H", bound=Happening)
 
 
-def _event(when: str, *, level: Level = "info", is_kept: bool = True) -> Any:
-    def declare(wanted: type[Happening]) -> type[Happening]:
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def _event(when: str, *, level: Level = "info", is_kept: bool = True) -> Callable[[type[H]], type[H]]:
+    def declare(wanted: type[H]) -> type[H]:
         made = attrs.frozen(kw_only=True)(wanted)
         name = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in wanted.__name__).lstrip("_")
         made.kind, made.when, made.level, made.is_kept = name, when, level, is_kept

@@ -1,0 +1,51 @@
+"""The operations server as a child of the service."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any
+
+import trio
+
+from ...runtime import Context, Task
+from ..extraction.serving import open_application
+from ..service_state import ServiceState
+from .app import OperationsApp
+from .metrics import Metrics
+
+LAG_EVERY_S = 1.0
+
+
+class OperationsRefused(Exception):
+    """The server may not listen as it is told to."""
+
+
+def check_address(host: str, token: str | None) -> None:
+    """Raise `OperationsRefused` for an address that others reach, without a token."""
+    try:
+        is_loopback = host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback and not token:
+        raise OperationsRefused(
+            f"callboard.operations.host is {host}, which others can reach. Set callboard.operations.token, or use 127.0.0.1."
+        )
+
+
+class OperationsTask(Task):
+    """Serves for as long as it runs, and measures how late the event loop wakes up."""
+
+    def __init__(self, state: ServiceState, metrics: Metrics) -> None:
+        self._state, self._metrics = state, metrics
+
+    async def run(self, context: Context) -> None:
+        """Serve. Raises `OSError` if the port cannot be had."""
+        wanted = self._state.settings.callboard.operations
+        app: Any = OperationsApp(self._state, context.system, self._metrics, wanted.token)
+        async with open_application(app, wanted.host, wanted.port) as url:
+            self._state.operations_url = url
+            context.log.info("operations.serves", url=url)
+            while True:
+                began_s = trio.current_time()
+                await trio.sleep(LAG_EVERY_S)
+                self._metrics.loop_lag_s = max(0.0, trio.current_time() - began_s - LAG_EVERY_S)
