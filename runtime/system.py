@@ -10,6 +10,7 @@ import trio
 
 from .events import Events
 from .lifecycle import SHUTDOWN, ChildSpec, StopReason
+from .seams import Seams, separate_seams
 from .supervisor import FOREVER, ActorT, Supervisor, SupervisorRef
 from .tree import TreeNode
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
     from .actor import ActorRef
+    from .faults import FaultPlan, Injector
     from .handle import TaskRef
     from .task import Task
     from .telemetry import Telemetry
@@ -29,6 +31,8 @@ class System:
         self.name = name
         self.telemetry = telemetry
         self.events = Events()
+        self.faults: Injector | None = None
+        """What injects faults, if the system was opened with a plan."""
         self.root = SupervisorRef(name, self.events, self)
         self.root._begin(root)
         self._started_s = trio.current_time()
@@ -73,10 +77,19 @@ class System:
 
 @asynccontextmanager
 async def open_system(
-    name: str = "callboard", root: Supervisor | None = None, *, shutdown_s: float = 30.0, tracer: Tracer | None = None
+    name: str = "callboard",
+    root: Supervisor | None = None,
+    *,
+    shutdown_s: float = 30.0,
+    tracer: Tracer | None = None,
+    seed: int | None = None,
+    faults: FaultPlan | None = None,
 ) -> AsyncIterator[System]:
     """Run a system of actors while the block runs; at its end all are stopped, within `shutdown_s`.
 
+    `faults` makes it misbehave by rules, for tests and rehearsals; `system.faults` tells what was injected. `seed` decides
+    what chance decides inside: the draws of the rules, and `random()` and `new_id()`. None: the plan's seed, and the
+    world's chance.
     `tracer`: of OpenTelemetry (extra `opentelemetry`), to put spans round what actors do.
 
     Raises `StartFailed` if a child of `root` cannot be started. If a child cannot be kept alive, the block is cancelled and
@@ -90,8 +103,12 @@ async def open_system(
         telemetry = Telemetry(tracer)
     system = System(name, root or Supervisor(), telemetry)
     failures: list[BaseException] = []
-    with _bare_interrupt(), trio.CancelScope() as block:
+    with _bare_interrupt(), _own_seams(seed, faults) as seams, trio.CancelScope() as block:
         async with trio.open_nursery() as nursery:
+            if faults is not None and seams is not None:
+                from .faults import Injector
+
+                system.faults = seams.faults = Injector(faults, seed, system.events, seams, nursery)
             is_up = trio.Event()
             nursery.start_soon(_run_root, system, is_up, block, failures)
             try:
@@ -110,6 +127,15 @@ async def open_system(
         raise first
 
 
+@contextmanager
+def _own_seams(seed: int | None, faults: FaultPlan | None) -> Iterator[Seams | None]:
+    if seed is None and faults is None:
+        yield None
+        return
+    with separate_seams(seed) as seams:
+        yield seams
+
+
 async def _run_root(system: System, is_up: trio.Event, block: trio.CancelScope, failures: list[BaseException]) -> None:
     root = system.root
     reason = SHUTDOWN
@@ -121,6 +147,8 @@ async def _run_root(system: System, is_up: trio.Event, block: trio.CancelScope, 
         reason = StopReason("error", error)
     finally:
         root._close(reason)
+        if system.faults is not None:
+            system.faults.close()
         if not is_up.is_set() or reason.kind == "error":
             block.cancel()
         is_up.set()
