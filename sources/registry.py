@@ -30,6 +30,7 @@ _SOURCES: Mapping[str, SourceInfo] = {
         SourceInfo("dir", "System Directory", "dir:Directory"),
         SourceInfo("github", "GitHub", "github:GitHub"),
         SourceInfo("google_cloud_storage", "Google Cloud Storage", "google_cloud_storage:GoogleCloudStorage"),
+        SourceInfo("mongodb", "MongoDB", "mongodb:MongoDB"),
         SourceInfo("redis", "Redis", "redis:Redis"),
         SourceInfo("sandfly", "Sandfly Security", "sandfly:Sandfly"),
         SourceInfo("s3", "Amazon S3", "s3:S3"),

@@ -126,6 +126,10 @@ class Values:
         self.strangers: dict[str, int] = {}
         """How often each unknown type was met."""
 
+    def learn(self, special: Mapping[type[Any], Callable[[Any], JSON]]) -> None:
+        """Add types, or replace what is done with them; for converters that need this object themselves."""
+        self._converters.update(special)
+
     def plain(self, value: Any) -> JSON:
         """Convert one value. Lists and mappings are converted inside, too."""
         kind = type(value)
