@@ -42,7 +42,7 @@ from .journal.events import (
     SupervisorGaveUp,
 )
 from .journal.keeping import JournalTask
-from .operations import Metrics, OperationsTask, check_address
+from .operations import Metrics, OperationsRefused, OperationsTask, check_address
 from .preflight import Finding, preflight
 from .scheduler import FOR_EVER, Scheduler, TooManyProblems
 from .service_state import ACTIONS, Action, ServiceEvent, ServiceState
@@ -267,6 +267,15 @@ def _listen(state: ServiceState, metrics: Metrics) -> None:
     if operations.enabled:
         check_address(operations.host, operations.token)
         state.teller.listeners.append(metrics.listen)
+    if operations.traces:
+        from .operations.traces import Traces
+
+        try:
+            state.teller.listeners.append(Traces().listen)
+        except ModuleNotFoundError as exc:
+            raise OperationsRefused(
+                "callboard.operations.traces needs OpenTelemetry. Install it: pip install 'callboard[opentelemetry]'"
+            ) from exc
     if state.settings.callboard.journal.enabled:
         state.teller.listeners.append(state.journal.offer)
 

@@ -269,6 +269,7 @@ async def _watchdog(service: Service) -> None:
 @asynccontextmanager
 async def _opened(wanted: Wanted, settings: Settings) -> AsyncIterator[Service]:
     from ..actors.extraction import ExtractionUnavailable
+    from ..actors.operations import OperationsRefused
     from ..actors.preflight import PreflightFailed
     from ..actors.scheduler import TooManyProblems
     from ..actors.service import open_service
@@ -290,7 +291,7 @@ async def _opened(wanted: Wanted, settings: Settings) -> AsyncIterator[Service]:
         raise CommandFailed(
             f"The service cannot begin. {problem}", hint="`callboard doctor` looks at all of it.", code=Exit.FAILED
         ) from None
-    except (TooManyProblems, ExtractionUnavailable) as problem:
+    except (TooManyProblems, ExtractionUnavailable, OperationsRefused) as problem:
         raise CommandFailed(str(problem), code=Exit.FAILED) from None
 
 

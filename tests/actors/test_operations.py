@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
+import re
+from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -13,7 +18,11 @@ from callboard.actors.journal import Entry, Queue, read_journal, story
 from callboard.actors.journal.events import (
     BulkAnswered,
     DeadLetter,
+    JobClaimed,
     JobCompleted,
+    PageCompared,
+    PartitionClosed,
+    PartitionOpened,
     Throttled,
     listed,
     read_entry,
@@ -91,7 +100,8 @@ async def test_a_service_tells_a_jobs_story_and_serves_live_data() -> None:
                 assert "operations" in names
                 assert (await client.get("/api/jobs/none")).status_code == 404
                 async with client.stream("GET", "/events") as events:
-                    assert (await anext(events.aiter_lines())) == "event: overview"
+                    async with aclosing(events.aiter_raw()) as chunks:
+                        assert (await anext(chunks)).startswith(b"event: overview\ndata: {")
         await store.content.refresh(".callboard-journal")
         found = [one for _, one in await read_journal(store, job_id=job.id)]
         kinds = [one.kind for one in found]
@@ -148,3 +158,66 @@ def test_others_are_served_only_with_a_token(host: str) -> None:
 
 def test_every_kind_says_when_it_is_told() -> None:
     assert all(kind.when and kind.kind for kind in listed())
+
+
+def test_every_query_of_the_dashboard_names_a_metric_that_exists() -> None:
+    path = Path(__file__).parents[2] / "deploy" / "grafana-dashboard.json"
+    queries = [target["expr"] for panel in json.loads(path.read_text())["panels"] for target in panel["targets"]]
+    names = {metric.name for metric in METRICS}
+    assert queries
+    for query in queries:
+        used = set(re.findall(r"callboard_\w+", query))
+        assert used
+        assert {re.sub(r"_(bucket|sum|count)$", "", name) for name in used} <= names
+
+
+def test_a_job_becomes_a_trace() -> None:
+    pytest.importorskip("opentelemetry.sdk")
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    from callboard.actors.operations.traces import Traces
+
+    kept, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    traces = Traces(provider)
+    for happening in (
+        JobClaimed(job_type="full", index="a"),
+        PartitionOpened(partition="x"),
+        PageCompared(partition="x", documents=2, seconds=0.1),
+        BulkAnswered(documents=2, size_bytes=10, seconds=0.1, outcome="ok"),
+        PartitionClosed(partition="x", listed=2),
+        JobCompleted(indexed=2, deleted=0, unchanged=0, failed=0, size_bytes=10, seconds=1.0),
+    ):
+        traces.listen(entry(happening))
+    spans = {span.name: span for span in kept.get_finished_spans()}
+    assert set(spans) == {"job full", "partition", "page", "bulk"}
+    assert spans["page"].parent.span_id == spans["partition"].context.span_id
+    assert spans["bulk"].parent.span_id == spans["job full"].context.span_id
+
+
+def test_the_terminal_shows_what_runs() -> None:
+    from rich.console import Console
+
+    from callboard.cli.top import screen
+
+    job = {"connector_id": "wiki", "job_type": "full", "partitions": []}
+    progress = {"listed": 1200, "indexed": 1000, "deleted": 1, "failed": 2, "seconds": 10.0, "waiting_on": "source"}
+    connector = {"id": "wiki", "name": None, "service_type": "dir", "health": "failing", "why": "[red]gone"}
+    connector |= {"last_synced": None, "next_sync": None}
+    seen = {
+        "jobs": [{**job, "progress": progress}],
+        "connectors": [connector],
+        "waiting": [],
+        "worker": "w",
+        "at": "2026-01-01T10:00:00",
+    }
+    for width in (60, 140):
+        console = Console(width=width, record=True, file=io.StringIO())
+        console.print(screen(seen))
+        shown = console.export_text()
+        assert "wiki" in shown
+    assert "1,200" in shown
+    assert "[red]gone" in shown
+    assert "source" in shown
