@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +98,13 @@ async def test_a_service_tells_a_jobs_story_and_serves_live_data() -> None:
                 names = [child["name"] for child in (await client.get("/tree")).json()["children"]]
                 assert "operations" in names
                 assert (await client.get("/api/jobs/none")).status_code == 404
-                async with client.stream("GET", "/events") as events:
-                    async with aclosing(events.aiter_raw()) as chunks:
-                        assert (await anext(chunks)).startswith(b"event: overview\ndata: {")
+            port = int((service.operations_url or "").rpartition(":")[2])
+            async with await trio.open_tcp_stream("127.0.0.1", port) as raw:
+                await raw.send_all(b"GET /events HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer open sesame\r\n\r\n")
+                told = b""
+                with trio.fail_after(5):
+                    while b"event: overview\ndata: {" not in told:
+                        told += await raw.receive_some()
         await store.content.refresh(".callboard-journal")
         found = [one for _, one in await read_journal(store, job_id=job.id)]
         kinds = [one.kind for one in found]
@@ -221,3 +224,14 @@ def test_the_terminal_shows_what_runs() -> None:
     assert "1,200" in shown
     assert "[red]gone" in shown
     assert "source" in shown
+
+
+def test_every_kind_is_told_somewhere_in_the_product() -> None:
+    root = Path(__file__).parents[2] / "actors"
+    text = "".join(path.read_text() for path in root.rglob("*.py") if path.name != "events.py")
+    missing = [kind.__name__ for kind in listed() if not re.search(rf"\b(Source)?{kind.__name__}\(", text)]
+    assert not missing
+    assert {kind.kind for kind in listed()} == set(re.findall(r"^\| `(\w+)`", JOURNAL_PAGE.read_text(), re.MULTILINE))
+
+
+JOURNAL_PAGE = Path(__file__).parents[2] / "docs" / "journal.md"
