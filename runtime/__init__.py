@@ -38,6 +38,7 @@ from .timers import Timer, Timers
 from .tree import TreeNode
 
 if TYPE_CHECKING:
+    from .faults import FaultPlan, InjectedFault, InvalidPlan
     from .simulation import run_simulated
 
 __all__ = [
@@ -58,10 +59,13 @@ __all__ = [
     "End",
     "Event",
     "Events",
+    "FaultPlan",
     "Gatherer",
     "Grant",
     "Holder",
+    "InjectedFault",
     "Interrupted",
+    "InvalidPlan",
     "MailboxFull",
     "NameTaken",
     "NotHandled",
@@ -102,7 +106,15 @@ __all__ = [
 ]
 
 
+_FAULTS = ("FaultPlan", "InjectedFault", "InvalidPlan")
+"""Nobody needs these in production."""
+
+
 def __getattr__(name: str) -> Any:
+    if name in _FAULTS:
+        from . import faults
+
+        return getattr(faults, name)
     # Brings in the testing half of Trio, which nobody needs in production.
     if name == "run_simulated":
         from .simulation import run_simulated

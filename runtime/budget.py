@@ -13,6 +13,8 @@ from types import TracebackType
 import attrs
 import trio
 
+from .seams import current_faults
+
 
 class BudgetClosed(Exception):
     """The holder was closed while somebody waited for its bytes."""
@@ -142,6 +144,7 @@ class Holder:
         self.reserve_bytes = reserve_bytes
         self.held_bytes = 0
         self._closed = False
+        self._faults = current_faults()
 
     async def take(self, size_bytes: int) -> Grant:
         """Wait until `size_bytes` are free for this holder, then hold them until the grant is released.
@@ -150,6 +153,8 @@ class Holder:
         Cancelled while waiting: nothing is held. Raises `BudgetClosed` after `close`.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
+        if self._faults is not None:
+            await self._faults.take(self, size_bytes)
         grant = self.take_nowait(size_bytes)
         if grant is not None:
             await trio.lowlevel.cancel_shielded_checkpoint()

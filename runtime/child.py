@@ -94,7 +94,11 @@ class Child:
                     self.scope.cancel()
                 made = self.spec.start() if self.first is None else self.first
                 self.first = None
-                was_told = await self._run(made, started)
+                faults = self.system.faults
+                if faults is None:
+                    was_told = await self._run(made, started)
+                else:
+                    was_told = await faults.live(self, self._run, made, started)
             was_told = was_told or self.scope.cancelled_caught
             reason = SHUTDOWN if was_told or self.is_to_end else NORMAL
         except Exception as error:  # noqa: BLE001 - a life ends here; its error is the reason
@@ -119,6 +123,8 @@ class Child:
     async def _run(self, made: Any, started: Started) -> bool:
         if isinstance(made, Actor):
             made.context = self._context(self.ref, Timers(type(made).handlers))
+            if self.system.faults is not None:
+                self.system.faults.stand_in(made, self.ref.path)
             return await run_actor(made, self.ref, started)
         if isinstance(made, Task):
             started.started()

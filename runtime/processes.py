@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import trio
 
 from .lifecycle import RuntimeProblem
-from .seams import is_simulated
+from .seams import current_faults, is_simulated
 
 T = TypeVar("T")
 
@@ -54,6 +54,9 @@ async def worker_process(function: Callable[..., T], *args: Any, timeout_s: floa
     Raises `WorkerTimeout` after `timeout_s`, and `WorkerCrashed` with the end of its standard error if it dies. Cancelled: the
     process is killed. In a simulation the function is called here.
     """
+    faults = current_faults()
+    if faults is not None:
+        await faults.work(getattr(function, "__name__", repr(function)), timeout_s)
     if is_simulated():
         await trio.lowlevel.checkpoint()
         return function(*args)

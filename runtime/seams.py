@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import trio
@@ -30,7 +30,9 @@ class Seams:
     simulated: bool = False
     """The wall clock follows Trio's clock, ids come from `random`, and blocking calls run inline."""
     clock_offset_s: float = 0.0
-    """In a simulation: by how much the wall clock goes wrong. It may change at any time."""
+    """By how much the wall clock goes wrong, in a simulation or under a fault plan. It may change at any time."""
+    faults: Any = None
+    """The `Injector` of the system that this runs in, if it has a fault plan."""
 
 
 _seams: ContextVar[Seams] = ContextVar("callboard seams", default=Seams())  # noqa: B039 - the real world is shared
@@ -61,6 +63,24 @@ def own_clock(offset_s: float = 0.0) -> Iterator[Seams]:
         _seams.reset(token)
 
 
+@contextlib.contextmanager
+def separate_seams(seed: int | None) -> Iterator[Seams]:
+    """Give this task, and tasks begun inside, seams of their own; with a seed, chance and ids of their own, too."""
+    before = _seams.get()
+    chance = before.random if seed is None else _random.Random(seed)  # noqa: S311 - repeatable on purpose
+    seams = attrs.evolve(before, random=chance)
+    token = _seams.set(seams)
+    try:
+        yield seams
+    finally:
+        _seams.reset(token)
+
+
+def current_faults() -> Any:
+    """The `Injector` of the system that this runs in; None if it has no fault plan."""
+    return _seams.get().faults
+
+
 def is_simulated() -> bool:
     """Whether a simulation is on."""
     return _seams.get().simulated
@@ -71,6 +91,8 @@ def now() -> datetime:
     seams = _seams.get()
     if seams.simulated:
         return _EPOCH + timedelta(seconds=trio.current_time() + seams.clock_offset_s)
+    if seams.clock_offset_s:
+        return datetime.now(UTC) + timedelta(seconds=seams.clock_offset_s)
     return datetime.now(UTC)
 
 

@@ -22,6 +22,7 @@ import attrs
 import trio
 
 from .budget import Grant, Holder
+from .seams import current_faults
 
 T = TypeVar("T")
 
@@ -111,6 +112,7 @@ class Stream(Generic[T]):
             raise ValueError(f"stream {name!r} needs room for at least one batch and at least one sender")
         self.name = name
         self._budget = budget
+        self._faults = current_faults()
         self._send, self._receive = trio.open_memory_channel[Batch[T]](batches_max)
         self._marks: deque[Batch[T] | _Checkpoint] = deque()
         self._senders_to_come = senders
@@ -201,6 +203,13 @@ class StreamSender(Generic[T]):
         Cancelled while waiting: the batch was not sent.
         """
         self._assert_open()
+        stream = self._stream
+        if stream._faults is None:
+            await self._send(items, size_bytes)
+        else:
+            await stream._faults.around("send", stream._faults.path_here(), stream.name, self._send, items, size_bytes)
+
+    async def _send(self, items: Sequence[T], size_bytes: int) -> None:
         stream = self._stream
         grant = None if stream._budget is None else await stream._budget.take(size_bytes)
         batch = Batch(stream, items, size_bytes, grant)

@@ -13,6 +13,7 @@ _LAZY: dict[str, str] = {
     "Backoff": "callboard.runtime",
     "Budget": "callboard.runtime",
     "ChildSpec": "callboard.runtime",
+    "FaultPlan": "callboard.runtime",
     "Request": "callboard.runtime",
     "Stream": "callboard.runtime",
     "Supervisor": "callboard.runtime",
