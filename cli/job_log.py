@@ -24,7 +24,7 @@ ENDS = frozenset({"job_completed", "job_failed", "job_suspended", "job_cancelled
 @destination_options
 @format_option("text", "json", default="text")
 def log(job_id: str, follow: bool, format_: str, **where: Any) -> None:
-    """Tell what happened to a job, in plain words.
+    """Tell the story of a job.
 
     A service keeps the journal (`callboard.journal`). Times are those of this machine; JSON has one entry per line.
     """

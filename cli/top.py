@@ -28,7 +28,9 @@ DEFAULT_URL = "http://127.0.0.1:8089"
 @click.option("--once", is_flag=True, help="Show it once and end.")
 @format_option("text", "json", default="text")
 def top(url: str, token: str | None, every_s: float, once: bool, format_: str) -> int:
-    """Watch what a service does: connectors, running jobs, what limits them. Press q to leave.
+    """Watch a running service.
+
+    It shows connectors, running jobs and what limits them. Press q to leave.
 
     The service needs `callboard.operations.enabled: true`. JSON shows the facts once, for scripts.
     """
