@@ -270,7 +270,9 @@ class Scheduler(Task):
         try:
             made = await self._state.store.jobs.create_scheduled(connector, job_type, fire_time)
         except Conflict:
-            self._log.info("schedule.made_before", connector=connector.id, kind=job_type.value, at=fire_time.isoformat())
+            self._log.info(
+                "schedule.made_before", connector=connector.id, kind=job_type.value, at=fire_time.isoformat()
+            )
             return
         except TransitionRefused as exc:
             self._state.unfired[connector.id] = exc.why
