@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any, Literal
 
 import attrs
@@ -38,6 +39,8 @@ from .sync.state import confirmed_for
 
 log = structlog.get_logger(__name__)
 
+NOTE_AGE_S = 5.0
+"""How long a connector must look as if it ran a job that nobody runs, until nobody is taken to be about to claim one."""
 LAST_WRITES_S = 5.0
 """How long the last writes of an interrupted job may take."""
 
@@ -85,19 +88,13 @@ async def run_job(
     settings = settings or SyncSettings()
     job_id = job if isinstance(job, str) else job.id
     found = await store.jobs.get(job_id)
-    before: list[Connector] = []
-
-    def starts(present: Connector) -> Connector:
-        before[:] = [present]
-        return connector_transitions.sync_starts(present, found.job_type)
-
-    connector = await store.connectors.update(found.connector.id, starts)
+    before, connector = await _start(store, found)
     try:
         cursor = connector.sync_cursor if found.job_type is JobType.INCREMENTAL else None
         mine = await store.jobs.claim(job_id, worker_hostname or socket.gethostname(), cursor)
     except BaseException as exc:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + LAST_WRITES_S):
-            await _unstart(store, before[-1], found.job_type, f"{type(exc).__name__}: {exc}")
+            await _unstart(store, before, found.job_type, f"{type(exc).__name__}: {exc}")
         raise
     tell(
         JobClaimed(
@@ -120,6 +117,46 @@ async def run_job(
         on_progress=on_progress,
     )
     return await running.run()
+
+
+async def _start(store: Store, job: SyncJob) -> tuple[Connector, Connector]:
+    """Note on the connector that a job begins; return the connector before and after.
+
+    Raises `TransitionRefused` if it runs another job of that kind. A connector that is noted as running while no job of the kind
+    runs is taken over: a worker has died between its two writes. It is looked at twice, because a living one may be between them.
+    """
+    connector_id, job_type = job.connector.id, job.job_type
+    name = "last_sync_status" if job_type.is_content else "last_access_control_sync_status"
+    before: list[Connector] = []
+    is_ghost = False
+
+    def starts(present: Connector) -> Connector:
+        free: dict[str, Any] = {name: None}
+        before[:] = [attrs.evolve(present, **free) if is_ghost else present]
+        return connector_transitions.sync_starts(before[-1], job_type)
+
+    try:
+        after = await store.connectors.update(connector_id, starts)
+        return before[-1], after
+    except TransitionRefused:
+        for pause_s in (0.0, NOTE_AGE_S):
+            await trio.sleep(pause_s)
+            if await _runs_one(store, connector_id, job_type):
+                raise
+    is_ghost = True
+    log.warning("connector.freed", connector=connector_id, content=job_type.is_content)
+    after = await store.connectors.update(connector_id, starts)
+    return before[-1], after
+
+
+async def _runs_one(store: Store, connector_id: str, job_type: JobType) -> bool:
+    kinds = [kind for kind in JobType if kind.is_content is job_type.is_content]
+    statuses = [JobStatus.IN_PROGRESS, JobStatus.CANCELING]
+    running = store.jobs.list(connector_ids=[connector_id], statuses=statuses, job_types=kinds)
+    async with aclosing(running):
+        async for _ in running:
+            return True
+    return False
 
 
 async def _unstart(store: Store, before: Connector, job_type: JobType, why: str) -> None:

@@ -66,14 +66,31 @@ class Checkpoints:
             state = self._work.state
             if state is None:
                 return
-            for partition in list(self._work.partitions.values()):
+            news: dict[PartitionProgress, bool] = {}
+            for partition in self._work.partitions.values():
                 closed = partition.is_clean and partition.is_settled
                 if partition.has_new_checkpoint or (closed and not partition.is_stored_closed):
-                    # What the ledger does not hold yet would be sent again; what a checkpoint skips would not.
-                    if self._work.ledger is not None:
-                        await self._work.ledger.flush()
-                    await state.save(partition, is_closed=closed)
-                    partition.is_stored_closed = closed
+                    news[partition] = closed
+            if not news:
+                return
+            # What the ledger does not hold yet would be sent again; what a checkpoint skips would not.
+            await state.save_all(news, self._work.ledger.flush if self._work.ledger is not None else None)
+            for partition, closed in news.items():
+                partition.is_stored_closed = closed
+
+    async def begin_deleting(self, count: int) -> None:
+        """Note how many documents are about to be deleted, so that whoever goes on knows how many of them are gone.
+
+        Every partition is noted as read to its end first: what is to be deleted is the same for whoever goes on.
+        """
+        state = self._work.state
+        if state is None:
+            return
+        planned = await state.planned_deletions()
+        # An earlier run of this job has deleted what it had planned and we do not find any more.
+        self._work.carried.deleted += max(0, planned - count)
+        await self.save()
+        await state.plan_deletions(max(planned, count))
 
     async def forget(self) -> None:
         async with self._saving:

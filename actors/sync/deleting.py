@@ -17,6 +17,7 @@ from ..journal.events import (
 )
 from ..journal.telling import tell
 from .batches import batches
+from .checkpoints import Checkpoints
 from .deletions import Listed, judge_deletions, may_delete
 from .fingerprints import hash64
 from .operations import Operations, delete_operation
@@ -34,8 +35,8 @@ log = structlog.get_logger(__name__)
 class Deleting:
     """Deletes what is known to be gone."""
 
-    def __init__(self, work: Work, sink: Sink) -> None:
-        self._work, self._sink = work, sink
+    def __init__(self, work: Work, sink: Sink, checkpoints: Checkpoints) -> None:
+        self._work, self._sink, self._checkpoints = work, sink, checkpoints
 
     async def run(self) -> None:
         """Delete what is known to be gone, unless it looks like an accident."""
@@ -90,6 +91,7 @@ class Deleting:
             await write_held(self._work.store, record, self._gone(listed))
             return
         if verdict.action == "delete":
+            await self._checkpoints.begin_deleting(count)
             if count:
                 tell(DeletionsBegun(count=count))
             await self._send_deletes(listed)

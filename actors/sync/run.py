@@ -192,7 +192,7 @@ class SyncRun:
         await self._list_and_send(preparer, self._sink)
         self._stage = "elasticsearch"
         if not self._work.follows_changes:
-            await Deleting(self._work, self._sink).run()
+            await Deleting(self._work, self._sink, self._checkpoints).run()
         self._work.counters.check_conservation()
         await self._conclude()
 

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import zlib
 from array import array
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Literal
 
@@ -37,6 +37,7 @@ MAPPINGS: dict[str, Any] = {
     },
 }
 PIECE_LENGTH = 256 * 1024
+REQUEST_SIZE_BYTES = 4 * 2**20
 SEEN_PIECE = 20_000
 HELD_PIECE = 2_000
 
@@ -71,58 +72,77 @@ class JobState:
         await self._store.content.ensure_index(STATE_INDEX, settings=SETTINGS, mappings=MAPPINGS)
 
     async def save(self, partition: PartitionProgress, *, is_closed: bool) -> None:
-        """Persist the settled checkpoint of a partition, with what was listed before it.
+        """Persist the settled checkpoint of a partition, with what was listed before it."""
+        await self.save_all({partition: is_closed})
 
-        Failed or cancelled: nothing counts as persisted, and the next call writes all of it again.
+    async def save_all(
+        self, partitions: Mapping[PartitionProgress, bool], first: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """Persist the settled checkpoints of partitions, each with what was listed before it; True for those that are closed.
+
+        What is persisted is what was settled when this was called. `first` is awaited before anything is written. Failed or
+        cancelled: nothing counts as persisted, and the next call writes all of it again.
         """
-        seen = partition.take_seen()
+        taken = {partition: partition.take_seen() for partition in partitions}
+        documents: list[tuple[str, dict[str, Any]]] = []
+        heads: list[tuple[str, dict[str, Any]]] = []
+        outdated: list[str] = []
         try:
-            await self._save(partition, seen, is_closed=is_closed)
+            for partition, is_closed in partitions.items():
+                pieces, head = self._documents(partition, taken[partition], is_closed=is_closed)
+                documents += pieces
+                heads.append(head)
+                if head[1]["pieces"] and head[0] in self._versions:
+                    outdated.append(self._versions[head[0]])
+            if first is not None:
+                await first()
+            if documents:
+                await self._write(documents)
+            await self._write(heads)
         except BaseException:
             # A closed partition without the ids that were listed in it would look as if it had become empty.
-            partition.unpersisted_seen = seen + partition.unpersisted_seen
-            partition.has_new_checkpoint = True
+            for partition, seen in taken.items():
+                partition.unpersisted_seen = seen + partition.unpersisted_seen
+                partition.has_new_checkpoint = True
             raise
+        for key, document in heads:
+            self._seen[key], self._versions[key] = document["seen"], document["version"]
+        if outdated:
+            await self._delete({"bool": {"filter": [{"term": {"kind": "piece"}}, {"terms": {"version": outdated}}]}})
 
-    async def _save(self, partition: PartitionProgress, seen: array[int], *, is_closed: bool) -> None:
+    def _documents(
+        self, partition: PartitionProgress, seen: array[int], *, is_closed: bool
+    ) -> tuple[list[tuple[str, dict[str, Any]]], tuple[str, dict[str, Any]]]:
+        """What a partition's state is made of: pieces, and the head that is written after them."""
         checkpoint, counts = partition.settled_checkpoint, attrs.asdict(partition.settled_counts)
         partition.has_new_checkpoint = False
         version = new_id()
         text = orjson.dumps(plain(checkpoint)).decode()
-        pieces = [text[at : at + PIECE_LENGTH] for at in range(0, len(text), PIECE_LENGTH)]
+        parts = [text[at : at + PIECE_LENGTH] for at in range(0, len(text), PIECE_LENGTH)]
         key = _key(self._job_id, partition.key)
         common = {"job_id": self._job_id, "partition": key, "version": version}
-        documents: list[tuple[str, dict[str, Any]]] = []
+        stored = self._seen.get(key, 0)
+        pieces: list[tuple[str, dict[str, Any]]] = []
         for at in range(0, len(seen), SEEN_PIECE):
-            part = seen[at : at + SEEN_PIECE]
-            start = self._seen.get(key, 0) + at
-            piece = {"kind": "seen", "job_id": self._job_id, "partition": key, "number": start, **_packed(part)}
-            documents.append((new_id(), piece))
-        if len(pieces) > 1:
-            documents += [
-                (f"{key}-{version}-{number}", {"kind": "piece", **common, "number": number, "data": piece})
-                for number, piece in enumerate(pieces)
+            piece = {"kind": "seen", "job_id": self._job_id, "partition": key, "number": stored + at}
+            pieces.append((new_id(), {**piece, **_packed(seen[at : at + SEEN_PIECE])}))
+        if len(parts) > 1:
+            pieces += [
+                (f"{key}-{version}-{number}", {"kind": "piece", **common, "number": number, "data": part})
+                for number, part in enumerate(parts)
             ]
-        if documents:
-            await self._write(documents)
-        seen_count = self._seen.get(key, 0) + len(seen)
         head = {
             "kind": "partition",
             **common,
             "key": partition.key,
             "closed": is_closed,
             "counts": counts,
-            "seen": seen_count,
-            "pieces": len(pieces) if len(pieces) > 1 else 0,
-            "checkpoint": text if len(pieces) == 1 else None,
+            "seen": stored + len(seen),
+            "pieces": len(parts) if len(parts) > 1 else 0,
+            "checkpoint": text if len(parts) == 1 else None,
             "at": now().isoformat(),
         }
-        await self._write([(key, head)])
-        self._seen[key] = seen_count
-        old = self._versions.get(key)
-        self._versions[key] = version
-        if old is not None and len(pieces) > 1:
-            await self._delete({"bool": {"filter": [{"term": {"kind": "piece"}}, {"term": {"version": old}}]}})
+        return pieces, (key, head)
 
     async def load(self) -> dict[str, ResumedPartition]:
         """Read where the partitions stand, by key. Nothing for a job that starts.
@@ -160,10 +180,26 @@ class JobState:
         async for source in self._of_job("seen"):
             yield _unpacked(source)
 
+    async def plan_deletions(self, count: int) -> None:
+        """Note how many documents this job deletes in all."""
+        await self._write([(self._deletions_key, {"kind": "deletions", "job_id": self._job_id, "count": count})])
+
+    async def planned_deletions(self) -> int:
+        """How many documents an earlier run of this job was about to delete."""
+        try:
+            told = await self._store.client.get(index=STATE_INDEX, id=self._deletions_key)
+        except NotFound:
+            return 0
+        return int(told["_source"]["count"])
+
+    @property
+    def _deletions_key(self) -> str:
+        return _key(self._job_id, "deletions")
+
     async def forget(self) -> None:
         """Remove everything about this job but the deletions it holds back."""
         # Heads first: a head without its pieces would be believed.
-        for kinds in (["partition"], ["piece", "seen"]):
+        for kinds in (["partition"], ["piece", "seen", "deletions"]):
             await self._delete({"bool": {"filter": [{"terms": {"kind": kinds}}, {"term": {"job_id": self._job_id}}]}})
 
     async def _of_job(self, kind: str, fields: Sequence[str] = ("*",)) -> AsyncGenerator[dict[str, Any], None]:
@@ -190,12 +226,17 @@ class JobState:
 
 async def write_state(store: Store, documents: Sequence[tuple[str, dict[str, Any]]]) -> None:
     """Write documents to the state index. Raises `StoreError`; a refusal of a single one raises `StateNotWritten`."""
-    for start in range(0, len(documents), 20):
-        part = documents[start : start + 20]
-        body = b"".join(action_line("index", key) + orjson.dumps(document) + b"\n" for key, document in part)
-        answer = await store.content.bulk(body, index=STATE_INDEX)
+    lines = [action_line("index", key) + orjson.dumps(document) + b"\n" for key, document in documents]
+    while lines:
+        size_bytes = count = 0
+        while count < len(lines) and (not count or size_bytes + len(lines[count]) <= REQUEST_SIZE_BYTES):
+            size_bytes += len(lines[count])
+            count += 1
+        answer = await store.content.bulk(b"".join(lines[:count]), index=STATE_INDEX)
         if answer.has_errors:
-            raise StateNotWritten(f"Elasticsearch refused to keep the state of a job: {answer.items[0]}")
+            refused = [item for item in answer.items if "error" in item["index"]]
+            raise StateNotWritten(f"Elasticsearch refused to keep the state of a job: {refused[0]}")
+        del lines[:count]
 
 
 class StateNotWritten(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any
 
 import attrs
@@ -21,6 +21,7 @@ from callboard.actors.sync import (
     replay_dead_letters,
     sync,
 )
+from callboard.actors.sync.state import JobState
 from callboard.node.faults import (
     CutBody,
     FailItems,
@@ -32,12 +33,12 @@ from callboard.node.faults import (
     ServerFaultPlan,
     Status,
 )
-from callboard.protocol import JobStatus, JobType
+from callboard.protocol import JobStatus, JobType, TransitionRefused
 from callboard.protocol import Rule as SyncRule
 from callboard.protocol.store import Store, Target, open_store
 from callboard.runtime import monotonic
 from callboard.sources.errors import Transient
-from callboard.sources.source import ContentRef, Document, Failure, Features, Identity
+from callboard.sources.source import Checkpoint, ContentRef, Document, Failure, Features, Identity
 
 from .conftest import ScriptedSource, rows
 
@@ -538,6 +539,111 @@ async def test_a_suspended_job_of_a_source_that_cannot_go_on_starts_over_and_say
     assert "this source cannot go on from a checkpoint, so the job started over" in report.notes
     assert (await store.jobs.get(job_id)).metadata["callboard"]["notes"] == list(report.notes)
     await expect_equal(store, whole)
+
+
+async def test_a_worker_that_died_between_its_two_writes_blocks_nobody(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callboard.actors.job.NOTE_AGE_S", 0.1)
+    source = ScriptedSource({"a": rows(5)})
+    async with _job(store, source) as job_id:
+        # As a worker leaves it that was killed after its first write.
+        await store.connectors.sync_starts("c1", JobType.FULL)
+        report = await run_job(store, job_id, make_source=lambda *_: source, settings=QUICK)
+    assert facts(report) == ("completed", 5, 0, 0, 0)
+    assert (await store.connectors.get("c1")).last_sync_status is JobStatus.COMPLETED
+
+
+async def test_a_connector_that_runs_a_job_refuses_another_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callboard.actors.job.NOTE_AGE_S", 0.1)
+    source = ScriptedSource({"a": rows(5)})
+    async with _job(store, source) as running, _job(store, source) as other:
+        await store.connectors.sync_starts("c1", JobType.FULL)
+        await store.jobs.claim(running, "somebody")
+        with pytest.raises(TransitionRefused, match="already runs"):
+            await run_job(store, other, make_source=lambda *_: source, settings=QUICK)
+    assert (await store.connectors.get("c1")).last_sync_status is JobStatus.IN_PROGRESS
+    assert (await store.jobs.get(other)).status is JobStatus.PENDING
+
+
+async def test_a_job_killed_while_it_deletes_counts_what_it_had_deleted(
+    store: Store, faulty: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = ScriptedSource({"a": rows(100)})
+    async with _job(store, source) as job_id:
+        await run_job(store, job_id, make_source=lambda *_: source, settings=LAX)
+    source = ScriptedSource({"a": rows(40)})
+    deleted = 0
+    right = JobState.plan_deletions
+
+    async def killed_behind_the_plan(state: JobState, count: int) -> None:
+        nonlocal deleted
+        await right(state, count)
+        # What a process that is killed now may have got done, beyond its last count.
+        lines = b"".join(b'{"delete":{"_id":"row-%d"}}\n' % n for n in range(60, 100))
+        await store.content.bulk(lines, index=INDEX, refresh=True)
+        deleted = 40
+        raise KeyboardInterrupt
+
+    async with _job(store, source) as job_id:
+        with monkeypatch.context() as patch:
+            patch.setattr(JobState, "plan_deletions", killed_behind_the_plan)
+            with pytest.raises(BaseException):  # noqa: B017 - however the process ends
+                await run_job(store, job_id, make_source=lambda *_: source, settings=LAX)
+        assert deleted == 40
+        assert (await store.jobs.get(job_id)).status is JobStatus.SUSPENDED
+        source = ScriptedSource({"a": rows(40)})
+        report = await run_job(store, job_id, make_source=lambda *_: source, settings=LAX)
+    assert source.read == 0
+    assert (report.status, report.deleted) == ("completed", 60)
+    assert (await store.jobs.get(job_id)).deleted_document_count == 60
+    await expect_equal(store, source)
+
+
+async def test_half_a_job_of_a_hundred_partitions_is_not_read_again(store: Store) -> None:
+    tables = {f"p{n}": rows(100, start=100 * n) for n in range(100)}
+    source = ScriptedSource(tables)
+    stop, half_read = trio.Event(), trio.Event()
+
+    async def documents(partition: Any, checkpoint: Any = None) -> Any:
+        async with aclosing(ScriptedSource.documents(source, partition, checkpoint)) as listing:
+            async for found in listing:
+                yield found
+                if source.read >= 5_000 and isinstance(found, Checkpoint):
+                    half_read.set()
+                    await trio.sleep_forever()
+
+    source.documents = documents  # type: ignore[method-assign]
+    settings = attrs.evolve(LAX, checkpoint_every_s=0.1)
+    async with _job(store, source) as job_id:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                lambda: run_job(store, job_id, make_source=lambda *_: source, settings=settings, stop=stop)
+            )
+            with trio.fail_after(20):
+                await half_read.wait()
+            await trio.sleep(0.3)
+            stop.set()
+        again = ScriptedSource(tables)
+        report = await run_job(store, job_id, make_source=lambda *_: again, settings=settings)
+    assert facts(report) == ("completed", 10_000, 0, 0, 0)
+    assert source.read + again.read - 10_000 <= 200, "more than two in a hundred were read twice"
+    await expect_equal(store, again)
+
+
+async def test_a_right_that_is_revoked_without_a_new_timestamp_reaches_the_index(store: Store) -> None:
+    def readable_by(*names: str) -> ScriptedSource:
+        documents = rows(20)
+        for document in documents:
+            document.access = ["user:ann", *names] if document.id == "row-3" else ["user:ann"]
+        return ScriptedSource({"a": documents})
+
+    await sync(readable_by("user:bob"), store, index=INDEX, settings=QUICK)
+    report = await sync(readable_by("user:bob"), store, index=INDEX, kind="incremental", settings=QUICK)
+    assert facts(report) == ("completed", 0, 0, 20, 0)
+    report = await sync(readable_by(), store, index=INDEX, kind="incremental", settings=QUICK)
+    assert facts(report) == ("completed", 1, 0, 19, 0)
+    assert (await stored(store))["row-3"]["_allow_access_control"] == ["user:ann"]
 
 
 async def test_the_job_checks_in_while_the_source_is_slow(store: Store) -> None:

@@ -13,7 +13,7 @@ from unittest.mock import patch
 import attrs
 import trio
 
-from callboard.actors.sync import deletions, ledger, listing, preparing, run, segments, sink, state, verdicts
+from callboard.actors.sync import deleting, deletions, ledger, listing, preparing, run, segments, sink, state, verdicts
 from callboard.actors.sync.operations import Operation
 from callboard.protocol import jobs as transitions
 from callboard.protocol.store import StoreError, content, guarded
@@ -69,7 +69,7 @@ def _forgets_documents_that_were_refused_for_being_busy() -> Iterator[None]:
 
 @contextmanager
 def _deletes_whatever_was_not_listed() -> Iterator[None]:
-    with patch.object(run, "may_delete", lambda _partition, _listed: True):
+    with patch.object(deleting, "may_delete", lambda _partition, _listed: True):
         yield
 
 
@@ -153,7 +153,7 @@ def _deletes_without_asking() -> Iterator[None]:
     def judge(count: int, *_args: Any, **_options: Any) -> deletions.Verdict:
         return deletions.Verdict("delete" if count else "nothing")
 
-    with patch.object(run, "judge_deletions", judge):
+    with patch.object(deleting, "judge_deletions", judge):
         yield
 
 
