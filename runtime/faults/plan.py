@@ -20,19 +20,18 @@ import attrs
 from .conditions import Conditions, InvalidPlan
 from .reading import only, read_rules, read_seed
 
-Point: TypeAlias = Literal["handler", "start", "stop", "mailbox", "send", "receive", "budget", "worker", "time"]
+Point: TypeAlias = Literal["handler", "start", "stop", "mailbox", "send", "budget", "worker", "time"]
 POINTS: Final[tuple[str, ...]] = (
     "handler",
     "start",
     "stop",
     "mailbox",
     "send",
-    "receive",
     "budget",
     "worker",
     "time",
 )
-_PLACES: Final = ("handler", "start", "stop", "send", "receive")
+_PLACES: Final = ("handler", "start", "stop", "send")
 _WAITS: Final = (*_PLACES, "budget", "worker")
 
 
@@ -51,7 +50,7 @@ class Match:
     worker: str = "*"
     """Name of the function that runs in a process."""
     point: str = ""
-    """Where: `handler`, `start`, `stop`, `mailbox`, `send`, `receive`, `budget`, `worker` or `time`. Empty: where the effect is at
+    """Where: `handler`, `start`, `stop`, `mailbox`, `send`, `budget`, `worker` or `time`. Empty: where the effect is at
     home."""
 
     def __attrs_post_init__(self) -> None:
@@ -72,7 +71,6 @@ _NAMED_BY: Final[Mapping[str, str]] = {
     "handler": "message",
     "mailbox": "message",
     "send": "stream",
-    "receive": "stream",
     "budget": "budget",
     "worker": "worker",
 }
@@ -84,7 +82,7 @@ class InjectedFault(Exception):
 
 @attrs.frozen(kw_only=True)
 class Crash:
-    """Raise an error before or after a handler, a start, a clean-up, a batch that is sent or received."""
+    """Raise an error before or after a handler, a start, a clean-up, a batch that is sent."""
 
     points: ClassVar[tuple[str, ...]] = _PLACES
     when: str = attrs.field(default="before")
