@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import attrs
 
@@ -71,10 +71,19 @@ class Summary:
     seconds: float = 0.0
     seen: Counter[str] = attrs.field(factory=Counter)
     failed: list[Outcome] = attrs.field(factory=list)
+    expected: Sequence[str] = EXPECTED
 
     @property
     def never_seen(self) -> list[str]:
-        return [name for name in EXPECTED if not self.seen[name]]
+        return [name for name in self.expected if not self.seen[name]]
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one seed in."""
+        self.seeds += 1
+        self.disasters += outcome.disasters
+        self.seen.update(outcome.seen)
+        if outcome.violations:
+            self.failed.append(outcome)
 
     def shown(self) -> str:
         """A table of what happened how often."""
@@ -93,12 +102,8 @@ def run_campaign(seeds: Iterable[int], *, failures_max: int = 5) -> Summary:
     started_s = time.perf_counter()
     for seed in seeds:
         outcome = run_seed(seed)
-        summary.seeds += 1
-        summary.disasters += outcome.disasters
-        summary.seen.update(outcome.seen)
+        summary.add(outcome)
         summary.seconds = time.perf_counter() - started_s
-        if outcome.violations:
-            summary.failed.append(outcome)
-            if len(summary.failed) >= failures_max:
-                break
+        if len(summary.failed) >= failures_max:
+            break
     return summary

@@ -198,7 +198,7 @@ def _draw_setup(rng: random.Random) -> Setup:
         for _ in range(rng.randint(1, 3))
     )
     return Setup(
-        horizon_s=rng.choice([120.0, 240.0, 400.0]),
+        horizon_s=rng.choice([90.0, 150.0, 240.0]),
         services=rng.choice([1, 2, 2, 3]),
         is_one_machine=rng.random() < 0.5,
         connectors=connectors,

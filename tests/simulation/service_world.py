@@ -49,7 +49,7 @@ CANCELED_WITHIN_S = 20.0
 RESTS_WITHIN_S = 3000.0
 FIRE_SLACK_S = 45.0
 PEOPLE = ("ann", "ben", "cyd", "dee")
-GOES_ON_S = 150.0
+GOES_ON_S = 130.0
 """Peace lasts at least so long before it is looked at: every schedule fires in it, and idle jobs are found."""
 
 
@@ -392,7 +392,7 @@ class ServiceWorld:
             "elasticsearch.retry_interval": 3,
             "elasticsearch.bulk.chunk_size": 8,
             "elasticsearch.bulk.max_concurrency": 3,
-            "callboard.sync.elasticsearch_patience": 60,
+            "callboard.sync.elasticsearch_patience": 300,
             "callboard.sync.deletion_guard.documents": GUARD_DOCUMENTS,
             "callboard.sync.deletion_guard.share": GUARD_SHARE,
             "callboard.missed_schedules": "catch_up_once" if setup.catches_up else "skip",
@@ -678,6 +678,7 @@ class ServiceWorld:
                 and not (but_scheduled and job.trigger == "scheduled" and job.created_s > trio.current_time() - 200)
             ]
             if not active:
+                await trio.sleep(5)  # the last words of the jobs' workers to their connectors
                 return True
             await trio.sleep(5)
         self.complain(
