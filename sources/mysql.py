@@ -8,7 +8,7 @@ cancelled, its connection is killed at the server, which ends the thread as well
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import date
 from decimal import Decimal
 from typing import Any, ClassVar, Final
@@ -19,7 +19,7 @@ import trio
 from pymysql.cursors import SSCursor
 
 from ..protocol.configuration import greater_than, less_than, setting
-from ..runtime import blocking, now, random
+from ..runtime import blocking, now
 from .errors import (
     ConfigurationError,
     CredentialsError,
@@ -30,7 +30,8 @@ from .errors import (
     UnexpectedAnswer,
 )
 from .relational import RowShape, Rule, Values, named_tables, quoted, read_rules, rule_problems, wants_all_tables
-from .source import JSON, AdvancedRulesProblem, Checkpoint, Document, Failure, Features, Listing, Partition, Source
+from .relational_reading import Page, read_pages
+from .source import JSON, AdvancedRulesProblem, Failure, Features, Listing, Partition, Source
 from .tls import verifying_context
 
 CONNECT_S: Final = 30
@@ -52,8 +53,6 @@ _NO_KEY: Final = "The table has no primary key, so its rows have no ids. Give it
 _NOT_PAGED: Final = frozenset({"bit", "enum", "float", "set", "time", "timestamp"})
 """Types whose values, bound as parameters, compare otherwise than the server sorts them: enums and sets as text, floats rounded,
 timestamps twice in the hour when clocks are put back. Keys of these types would skip rows; their tables are read in one go."""
-
-_Page = tuple[list[Document | Failure], list[Any] | None]
 
 
 @attrs.frozen
@@ -138,31 +137,18 @@ class MySQL(Source[MySQLConfig]):
         for name in names:
             yield Partition(f"{self.config.database}.{name}", {"table": name}, title=name)
 
-    async def documents(self, partition: Partition, checkpoint: JSON = None) -> Listing:
-        after = None if checkpoint is None else _key_of(checkpoint)
-        has_yielded, attempt = False, 0
+    def documents(self, partition: Partition, checkpoint: JSON = None) -> Listing:
         table = partition.data.get("table")
-        while True:
-            try:
-                pages = self._rule(partition) if table is None else self._table(table, after)
-                async with aclosing(pages):
-                    async for page, last_key in pages:
-                        yield page
-                        has_yielded, attempt = True, 0
-                        if last_key is not None:
-                            after = last_key
-                            if (written := _checkpoint_of(after)) is not None:
-                                yield Checkpoint(written)
-                return
-            except Transient as error:
-                attempt += 1
-                # What was handed out must not come again: only a table in the order of its keys can go on in the middle.
-                if attempt >= max(1, self.config.retry_count) or (has_yielded and after is None):
-                    raise
-                self.log.info("source.retry", partition=partition.key, attempt=attempt, why=str(error))
-                await trio.sleep(random().uniform(0.5, 1.0) * 2.0**attempt)
+        return read_pages(
+            lambda after: self._rule(partition) if table is None else self._table(table, after),
+            after=None if checkpoint is None else _key_of(checkpoint),
+            checkpoint_of=_checkpoint_of,
+            attempts=self.config.retry_count,
+            partition=partition.key,
+            log=self.log,
+        )
 
-    async def _table(self, table: str, after: list[Any] | None) -> AsyncGenerator[_Page, None]:
+    async def _table(self, table: str, after: list[Any] | None) -> AsyncGenerator[Page, None]:
         size = max(1, self.config.fetch_size)
         async with self._connection() as connection:
             _, keys = await connection.rows(_KEYS, (self.config.database, table))
@@ -198,7 +184,7 @@ class MySQL(Source[MySQLConfig]):
                 if len(rows) < size:
                     return
 
-    async def _rule(self, partition: Partition) -> AsyncGenerator[_Page, None]:
+    async def _rule(self, partition: Partition) -> AsyncGenerator[Page, None]:
         rule = read_rules([partition.data["rule"]])[0]
         async with self._connection() as connection:
             keys = list(rule.id_columns) or await self._keys_of(connection, rule)

@@ -22,7 +22,7 @@ import orjson
 import trio
 
 from ..protocol.configuration import greater_than, less_than, setting
-from ..runtime import now, random
+from ..runtime import now
 from .asyncio_loop import asyncio_loop
 from .errors import (
     ConfigurationError,
@@ -46,7 +46,8 @@ from .relational import (
     rule_problems,
     wants_all_tables,
 )
-from .source import JSON, AdvancedRulesProblem, Checkpoint, Document, Failure, Features, Listing, Partition, Source
+from .relational_reading import Page, read_pages
+from .source import JSON, AdvancedRulesProblem, Document, Failure, Features, Listing, Partition, Source
 from .tls import verifying_context
 
 T = TypeVar("T")
@@ -174,32 +175,18 @@ class Postgres(Source[PostgresConfig]):
         for name in names:
             yield Partition(f"{self.config.schema}.{name}", {"table": name}, title=name)
 
-    async def documents(self, partition: Partition, checkpoint: JSON = None) -> Listing:
-        after: list[str] | None = checkpoint
-        has_yielded, attempt = False, 0
-        is_table = "table" in partition.data
-        while True:
-            try:
-                pages = self._table(partition.data["table"], after) if is_table else self._rule(partition)
-                async with aclosing(pages):
-                    async for page, last_key in pages:
-                        yield page
-                        has_yielded, attempt = True, 0
-                        if last_key is not None:
-                            after = last_key
-                            yield Checkpoint(after)
-                return
-            except Transient as error:
-                attempt += 1
-                # What was handed out must not come again: only a table in the order of its keys can go on in the middle.
-                if attempt >= max(1, self.config.retry_count) or (has_yielded and after is None):
-                    raise
-                self.log.info("source.retry", partition=partition.key, attempt=attempt, why=str(error))
-                await trio.sleep(random().uniform(0.5, 1.0) * 2.0**attempt)
+    def documents(self, partition: Partition, checkpoint: JSON = None) -> Listing:
+        table = partition.data.get("table")
+        return read_pages(
+            lambda after: self._rule(partition) if table is None else self._table(table, after),
+            after=checkpoint,
+            checkpoint_of=lambda key: key,
+            attempts=self.config.retry_count,
+            partition=partition.key,
+            log=self.log,
+        )
 
-    async def _table(
-        self, table: str, after: list[str] | None
-    ) -> AsyncGenerator[tuple[list[Document | Failure], list[str] | None], None]:
+    async def _table(self, table: str, after: list[str] | None) -> AsyncGenerator[Page, None]:
         config = self.config
         relation = f"{quoted(config.schema)}.{quoted(table)}"
         async with self._connection() as connection:
@@ -224,7 +211,7 @@ class Postgres(Source[PostgresConfig]):
                     documents: list[Document | Failure] = [*shape.documents(page, stamp or now().isoformat())]
                     yield documents, _resumable([page[-1][place] for place in places])
 
-    async def _rule(self, partition: Partition) -> AsyncGenerator[tuple[list[Document | Failure], None], None]:
+    async def _rule(self, partition: Partition) -> AsyncGenerator[Page, None]:
         rule = read_rules([partition.data["rule"]])[0]
         async with self._connection() as connection:
             await self._run(connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"))

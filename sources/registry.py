@@ -34,6 +34,7 @@ _SOURCES: Mapping[str, SourceInfo] = {
         SourceInfo("redis", "Redis", "redis:Redis"),
         SourceInfo("sandfly", "Sandfly Security", "sandfly:Sandfly"),
         SourceInfo("s3", "Amazon S3", "s3:S3"),
+        SourceInfo("mssql", "Microsoft SQL Server", "mssql:SQLServer"),
         SourceInfo("mysql", "MySQL", "mysql:MySQL"),
         SourceInfo("postgresql", "PostgreSQL", "postgresql:Postgres"),
     )
