@@ -2,6 +2,8 @@
 
     python bench/sync.py [DOCUMENTS] [ROUNDS]
     python bench/sync.py --memory [DOCUMENTS]       peak memory over so many existing ids, beside 10,000
+    python bench/sync.py --slow [DOCUMENTS] [S]     peak memory of a first sync into a sink that answers after so many seconds
+    python bench/sync.py --jobs [N]                 time and memory of so many jobs with nothing to do, one after the other
     python bench/sync.py --elasticsearch URL [DOCUMENTS]    against a real server
 
 The sink is another process: it parses every `_bulk`, remembers the ids, and answers searches over them, so that a second sync
@@ -63,7 +65,7 @@ class Synthetic(Source[None]):
             ]
 
 
-def null_sink(existing: int) -> None:
+def null_sink(existing: int, answer_after_s: float = 0.0) -> None:
     """Serve `_bulk`, searches over the ids it has seen, and whatever else a sync asks, from one process."""
 
     ids: list[str] = [f"document-{n:09}" for n in range(existing)]
@@ -193,6 +195,8 @@ def null_sink(existing: int) -> None:
             del buffer[: end + 4 + size]
             method, target, _ = head.split(b"\r\n")[0].decode().split(" ")
             status, told = answer(method, target, body)
+            if answer_after_s and "/_bulk" in target:
+                await trio.sleep(answer_after_s)
             sent = b"" if method == "HEAD" else told
             await stream.send_all(
                 b"HTTP/1.1 %d OK\r\nX-elastic-product: Elasticsearch\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
@@ -303,8 +307,9 @@ def one_sync(url: str, count: int, *, fresh: bool = False, kind: Any = "full", *
     return report
 
 
-def _sink(existing: int = 0) -> tuple[subprocess.Popen[str], int]:
-    server = subprocess.Popen([sys.executable, __file__, "--sink", str(existing)], stdout=subprocess.PIPE, text=True)
+def _sink(existing: int = 0, answer_after_s: float = 0.0) -> tuple[subprocess.Popen[str], int]:
+    command = [sys.executable, __file__, "--sink", str(existing), str(answer_after_s)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     return server, int(server.stdout.readline())
 
@@ -366,6 +371,58 @@ def memory(count: int) -> None:
     print(f"difference: {peaks[count] - peaks[10_000]:.1f} MiB")
 
 
+def slow(count: int, answer_after_s: float) -> None:
+    """Peak memory while the sink takes its time, beside one that answers at once."""
+    _machine()
+    peaks = []
+    for seconds in (0.0, answer_after_s):
+        server, port = _sink(answer_after_s=seconds)
+        try:
+            command = [sys.executable, __file__, "--peak", str(port), str(count)]
+            told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        finally:
+            server.kill()
+            server.wait()
+        peak, took_s = (float(part) for part in told.split())
+        peaks.append(peak)
+        print(f"{count:,} new documents, answers after {seconds:.0f} s: peak {peak:7.1f} MiB, {took_s:.1f} s")
+    print(f"difference: {peaks[1] - peaks[0]:.1f} MiB")
+
+
+def jobs(count: int) -> None:
+    """Jobs with nothing to do, from claim to end, over the built-in node in this process."""
+    from callboard import node
+    from callboard.actors.sync import run_job
+
+    def resident_mib() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    async def main() -> None:
+        async with (
+            node.open_node(port=None) as opened,
+            open_store(Target(embedded=opened.app)) as store,
+        ):
+            await store.connectors.create("bench", index_name=INDEX, service_type="synthetic")
+            times: list[float] = []
+            before = 0.0
+            for number in range(count + 20):
+                if number == 20:
+                    before = resident_mib()
+                job = await store.jobs.create(await store.connectors.get("bench"))
+                started_s = time.perf_counter()
+                report = await run_job(store, job.id, make_source=lambda *_: Synthetic(0))
+                times.append(time.perf_counter() - started_s)
+                assert report.status == "completed", report.error
+            grown = resident_mib() - before
+            print(
+                f"an empty job: {sorted(times[20:])[count // 2]:.3f} s (median of {count}), slowest {max(times[20:]):.3f} s"
+            )
+            print(f"memory after {count} jobs: {grown:+.1f} MiB, the node's job documents included")
+
+    _machine()
+    trio.run(main)
+
+
 def real(url: str, count: int) -> None:
     _machine()
     pids = [
@@ -407,14 +464,18 @@ def _machine() -> None:
 
 def main() -> None:
     match sys.argv[1:]:
-        case ["--sink", existing]:
-            null_sink(int(existing))
+        case ["--sink", existing, answer_after_s]:
+            null_sink(int(existing), float(answer_after_s))
         case ["--peak", port, count]:
             started = time.perf_counter()
             one_sync(f"http://127.0.0.1:{port}", int(count), kind="incremental")
             print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.perf_counter() - started)
         case ["--memory", *rest]:
             memory(int(rest[0]) if rest else 1_000_000)
+        case ["--slow", *rest]:
+            slow(int(rest[0]) if rest else 20_000, float(rest[1]) if len(rest) > 1 else 2.0)
+        case ["--jobs", *rest]:
+            jobs(int(rest[0]) if rest else 100)
         case ["--elasticsearch", url, *rest]:
             real(url, int(rest[0]) if rest else 20_000)
         case rest:
