@@ -453,9 +453,6 @@ _PASSING: Final = frozenset(
 
 def _translated(error: Exception, config: SQLServerConfig) -> SourceError:
     where = f"SQL Server at {config.host}:{config.port}"
-    if isinstance(error, pytds.TimeoutError | TimeoutError) and isinstance(error.__cause__, pytds.Error):
-        # The driver repeats a refused login until its time is over.
-        error = error.__cause__
     number = getattr(error, "number", 0)
     text = (getattr(error, "text", "") or str(error) or type(error).__name__).strip().rstrip(".")
     if isinstance(error, OpenSSL.SSL.Error) or "Certificate does not match" in text:
@@ -464,9 +461,9 @@ def _translated(error: Exception, config: SQLServerConfig) -> SourceError:
             "switch validate_host off if only its name differs."
         )
     match number:
-        case 18456:
+        case 18456 if "Cannot open database" not in str(error):
             return CredentialsError(f"{where} refuses the user {config.username!r}: {text}.")
-        case 4060:
+        case 18456 | 4060:
             return ConfigurationError(f"{where} has no database {config.database!r} that {config.username!r} may open.")
         case 229 | 230 | 297 | 300 | 371:
             return PermissionDenied(f"{where}: {text}. Grant SELECT to {config.username!r}.")
