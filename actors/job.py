@@ -132,7 +132,9 @@ async def _start(store: Store, job: SyncJob) -> tuple[Connector, Connector]:
 
     def starts(present: Connector) -> Connector:
         free: dict[str, Any] = {name: None}
-        before[:] = [attrs.evolve(present, **free) if is_ghost else present]
+        # Whoever was noted may have ended meanwhile: then the connector says how, and goes on saying so.
+        is_busy = present.status_of(job_type) is JobStatus.IN_PROGRESS
+        before[:] = [attrs.evolve(present, **free) if is_ghost and is_busy else present]
         return connector_transitions.sync_starts(before[-1], job_type)
 
     try:
