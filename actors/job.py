@@ -358,10 +358,18 @@ class _RunningJob:
         return Counts(progress.indexed, progress.deleted, progress.size_bytes, total)
 
     async def _check_in(self) -> None:
+        before: ProgressEvent | None = None
         while True:
             await trio.sleep(self._settings.heartbeat_every_s)
+            metadata: dict[str, Any] = {}
+            if self._run is not None:
+                progress = self._run.progress()
+                # What others have noted on the job stays: how often its workers have died, for example.
+                own = self._mine.metadata.get("callboard") or {}
+                metadata = {"callboard": {**own, "progress": _standing(progress, before)}}
+                before = progress
             try:
-                await self._store.jobs.report(self._mine, self._counts())
+                await self._store.jobs.report(self._mine, self._counts(), metadata)
             except TransitionRefused as exc:
                 self._log.info("job.check_in_refused", why=exc.why)
             except StoreError as exc:
@@ -467,6 +475,24 @@ def _metadata(report: SyncReport) -> dict[str, Any]:
         "partitions": [attrs.asdict(one) for one in report.partitions if one.state != "closed"][:20],
         "notes": list(report.notes),
         "counters": _counters(report.counters),
+    }
+
+
+def _standing(progress: ProgressEvent, before: ProgressEvent | None) -> dict[str, Any]:
+    """Where a running job stands, for its document; rates are those since `before`, or since the beginning."""
+    seconds = progress.seconds - (before.seconds if before is not None else 0.0)
+    listed = progress.listed - (before.listed if before is not None else 0)
+    size_bytes = progress.size_bytes - (before.size_bytes if before is not None else 0)
+    return {
+        "listed": progress.listed,
+        "unchanged": progress.unchanged,
+        "failed": progress.failed,
+        "bytes": progress.size_bytes,
+        "queued": progress.queued,
+        "waiting_on": progress.waiting_on,
+        "concurrency": progress.concurrency,
+        "documents_per_s": round(listed / seconds, 1) if seconds > 0 else 0.0,
+        "bytes_per_s": round(size_bytes / seconds) if seconds > 0 else 0,
     }
 
 

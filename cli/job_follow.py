@@ -61,9 +61,16 @@ def _counts(job: SyncJob) -> Counts:
     from .progress import Counts
 
     waiting = {"pending": "a service to claim it", "suspended": "a service to go on with it"}
+    own = job.metadata.get("callboard")
+    told = own.get("progress") if isinstance(own, dict) else None
+    progress = told if isinstance(told, dict) and job.status.is_running else {}
     return Counts(
+        listed=int(progress.get("listed", 0)),
         indexed=job.indexed_document_count,
         deleted=job.deleted_document_count,
-        size_bytes=job.indexed_document_volume * 1024 * 1024,
-        waiting_on=waiting.get(job.status.value, ""),
+        unchanged=int(progress.get("unchanged", 0)),
+        failed=int(progress.get("failed", 0)),
+        size_bytes=int(progress.get("bytes", job.indexed_document_volume * 1024 * 1024)),
+        queued=int(progress.get("queued", 0)),
+        waiting_on=waiting.get(job.status.value, str(progress.get("waiting_on", ""))),
     )

@@ -11,8 +11,9 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-YOUNG_OBJECTS_MAX = 50_000
-"""Containers more than were there at the last look; some ten megabytes at most."""
+YOUNG_OBJECTS_MAX = 10_000
+"""Containers more than were there at the last look. What a connection leaves in cycles can be a whole page of an index: more of them
+would take tens of megabytes and save nothing."""
 
 _before: list[tuple[int, int, int]] = []
 """What to go back to; one entry for every sync that runs."""

@@ -90,7 +90,7 @@ class Deleting:
             record = HeldBack(new_id(), plan.index, plan.job_id, plan.connector_id, count, shown, "waiting")
             await write_held(self._work.store, record, self._gone(listed))
             return
-        if verdict.action == "delete" or (verdict.action == "nothing" and plan.goes_on):
+        if verdict.action == "delete" or plan.goes_on:
             await self._checkpoints.begin_deleting(count)
             if count:
                 tell(DeletionsBegun(count=count))

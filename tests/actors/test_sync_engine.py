@@ -655,6 +655,10 @@ async def test_the_job_checks_in_while_the_source_is_slow(store: Store) -> None:
         assert job.started_at is not None
         assert job.last_seen is not None
         assert job.last_seen > job.started_at
+        standing = job.metadata["callboard"]["progress"]
+        assert (standing["listed"], standing["waiting_on"]) == (10, "source")
+        assert standing["queued"] in (0, 10)
+        assert {"bytes", "documents_per_s", "bytes_per_s", "concurrency", "unchanged", "failed"} < set(standing)
         nursery.cancel_scope.cancel()
 
 
