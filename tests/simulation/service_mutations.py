@@ -106,18 +106,6 @@ def _one_crashing_actor_ends_the_service() -> Iterator[None]:
 
 
 @contextmanager
-def _two_jobs_of_one_connector_run_at_once() -> Iterator[None]:
-    def starts(found: Any, job_type: Any) -> Any:
-        return transitions._noted(found, job_type, transitions.JobStatus.IN_PROGRESS, None)
-
-    with (
-        patch.object(transitions, "sync_starts", starts),
-        patch.object(job.connector_transitions, "sync_starts", starts),
-    ):
-        yield
-
-
-@contextmanager
 def _forgets_who_may_read_a_document() -> Iterator[None]:
     with patch.object(preparing, "access_list", lambda _readers: []):
         yield
@@ -155,7 +143,6 @@ SERVICE_MUTATIONS: Mapping[str, Mutation] = {
             _every_service_makes_the_job_of_a_fire_time,
             _stop_leaves_the_job_as_it_is,
             _one_crashing_actor_ends_the_service,
-            _two_jobs_of_one_connector_run_at_once,
             _forgets_who_may_read_a_document,
             _forgets_on_resumption_what_could_not_be_read,
             _asks_a_source_that_failed_never_again,
