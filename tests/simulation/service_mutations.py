@@ -13,7 +13,7 @@ from callboard.actors import connector, janitor, job, scheduler
 from callboard.actors.sync import preparing, segments
 from callboard.protocol import connectors as transitions
 from callboard.protocol.store import jobs as stored_jobs
-from callboard.runtime import Backoff
+from callboard.runtime import ChildSpec
 
 from .mutations import MUTATIONS, Mutation
 
@@ -100,8 +100,11 @@ def _stop_leaves_the_job_as_it_is() -> Iterator[None]:
 
 
 @contextmanager
-def _one_crashing_actor_ends_the_service() -> Iterator[None]:
-    with patch.object(scheduler, "FOR_EVER", Backoff(give_up_after=0)):
+def _an_actor_that_crashed_is_not_started_again() -> Iterator[None]:
+    def spec(**given: Any) -> ChildSpec:
+        return ChildSpec(**{**given, "restart": "temporary"} if given["name"] == "keeper" else given)
+
+    with patch.object(scheduler, "ChildSpec", spec):
         yield
 
 
@@ -142,7 +145,7 @@ SERVICE_MUTATIONS: Mapping[str, Mutation] = {
             _scheduler_sleeps_through_fire_times,
             _every_service_makes_the_job_of_a_fire_time,
             _stop_leaves_the_job_as_it_is,
-            _one_crashing_actor_ends_the_service,
+            _an_actor_that_crashed_is_not_started_again,
             _forgets_who_may_read_a_document,
             _forgets_on_resumption_what_could_not_be_read,
             _asks_a_source_that_failed_never_again,

@@ -71,6 +71,7 @@ class Server:
             if messages:
                 return messages.pop()
             await trio.sleep_forever()
+            raise AssertionError("for ever has an end")
 
         async def send(message: Any) -> None:
             request.answer.append(message)
@@ -221,7 +222,7 @@ class ServiceRecorder(Recorder):
         ):
             if not now.get(name):
                 continue
-            fire_s = (datetime.fromisoformat(now[name].replace("Z", "+00:00")) - EPOCH).total_seconds()
+            fire_s = (datetime.fromisoformat(now[name]) - EPOCH).total_seconds()
             taken = self.taken.setdefault((connector_id, kind), [])
             if taken and taken[-1][0] == fire_s:
                 continue
