@@ -90,9 +90,12 @@ async def _list(
 @click.command(cls=Command)
 @click.option("--index", "index_name", metavar="NAME", help="Those of this index.")
 @click.option("--job", "job_id", metavar="JOB_ID", help="Those of this job.")
+@click.option(
+    "--now", is_flag=True, help="Request a full sync of their connectors at once; what is unchanged stays as it is."
+)
 @yes_option
 @destination_options
-def replay(index_name: str | None, job_id: str | None, yes: bool, **where: Any) -> None:
+def replay(index_name: str | None, job_id: str | None, now: bool, yes: bool, **where: Any) -> None:
     """Have the next sync try failed documents again, however unchanged they look.
 
     A letter whose document succeeds is removed. A sync that reads only the changes of a source leaves the marks to the next full one.
@@ -105,16 +108,24 @@ def replay(index_name: str | None, job_id: str | None, yes: bool, **where: Any) 
         raise click.UsageError("Say which dead letters are meant: --index NAME, --job JOB_ID, or both.")
     if not confirm("Have the next sync try these documents again?", yes=yes):
         raise CommandFailed("Nothing was marked.", code=Exit.FAILED)
-    marked = run_async(_replay, Destination.chosen(**where), index_name, job_id)
+    marked, jobs = run_async(_replay, Destination.chosen(**where), index_name, job_id, now)
     if not marked:
         note("There are no such dead letters.")
     else:
         click.echo(f"The next sync tries {counted(marked, 'document')} again.")
+        for job in jobs:
+            click.echo(f"Requested: job {job}. Watch it: callboard job follow {job}")
+        if now and not jobs:
+            note("No connector has put these documents there, so their sync has to be run as before.")
 
 
-async def _replay(destination: Destination, index_name: str | None, job_id: str | None) -> int:
-    from ..actors.sync import replay_dead_letters
+async def _replay(
+    destination: Destination, index_name: str | None, job_id: str | None, now: bool
+) -> tuple[int, list[str]]:
+    from ..actors.sync import replay_dead_letters, request_replay
     from .destination import open_destination
 
     async with open_destination(destination) as store:
-        return await replay_dead_letters(store, index=index_name, job_id=job_id)
+        marked = await replay_dead_letters(store, index=index_name, job_id=job_id)
+        jobs = await request_replay(store, index=index_name, job_id=job_id) if now and marked else ()
+        return marked, [str(job.id) for job in jobs]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .dead_letters import list_dead_letters as list_dead_letters
     from .dead_letters import replay_dead_letters as replay_dead_letters
     from .embedding import sync as sync
+    from .replaying import request_replay as request_replay
     from .report import FailedDocument as FailedDocument
     from .report import PartitionReport as PartitionReport
     from .report import ProgressEvent as ProgressEvent
@@ -38,6 +39,7 @@ _HOME = {
     "confirm_deletions": ".state",
     "list_dead_letters": ".dead_letters",
     "replay_dead_letters": ".dead_letters",
+    "request_replay": ".replaying",
     "run_job": "..job",
     "suspend_lost": "..job",
     "sync": ".embedding",

@@ -19,6 +19,7 @@ from callboard.actors.sync import (
     confirm_deletions,
     list_dead_letters,
     replay_dead_letters,
+    request_replay,
     sync,
 )
 from callboard.actors.sync.state import JobState
@@ -290,6 +291,23 @@ async def test_a_replayed_letter_is_tried_again_by_a_sync_that_would_skip_it(
     assert (await stored(store))["file-2"]["body"] == "mended"
     # The one that is mended is gone; the other came back, counted up and no longer marked.
     assert await letters_of(store) == [("file-4", 2, None)]
+
+
+async def test_letters_are_tried_again_at_once_by_a_job_that_reads_nothing_else(store: Store) -> None:
+    source = with_files()
+    source.files["file-2.txt"] = ValueError("the file is odd")
+    async with _job(store, source) as job_id:
+        await run_job(store, job_id, make_source=lambda *_: source, settings=QUICK)
+    assert await request_replay(store, index=INDEX) == ()
+    source.files["file-2.txt"] = b"mended"
+    source.fetched.clear()
+    assert await replay_dead_letters(store, index=INDEX) == 1
+    (job,) = await request_replay(store, index=INDEX)
+    assert [again.id for again in await request_replay(store, index=INDEX)] == [job.id], "one job is enough"
+    report = await run_job(store, job, make_source=lambda *_: source, settings=QUICK)
+    assert facts(report) == ("completed", 1, 0, 5, 0)
+    assert source.fetched == ["file-2.txt"]
+    assert await letters_of(store) == []
 
 
 async def test_the_letters_of_an_interrupted_sync_stay_marked(store: Store) -> None:
