@@ -8,7 +8,7 @@ cancelled its connection is cut, which ends the statement at the server and the 
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import date
 from decimal import Decimal
@@ -19,10 +19,9 @@ from uuid import UUID
 import attrs
 import OpenSSL.SSL
 import pytds
-import trio
 
 from ..protocol.configuration import greater_than, less_than, setting
-from ..runtime import blocking, now
+from ..runtime import now
 from .errors import (
     ConfigurationError,
     CredentialsError,
@@ -46,12 +45,12 @@ from .relational import (
 )
 from .relational_reading import Page, read_pages
 from .source import JSON, AdvancedRulesProblem, Failure, Features, Listing, Partition, Source
+from .threaded_connection import ThreadedConnection
 from .tls import pem
 
 CONNECT_S: Final = 30
 STATEMENT_S: Final = 3600
 """A statement that gives nothing for so long is taken for dead."""
-CLOSE_S: Final = 2.0
 FETCH_SIZE: Final = 50
 """As entered from the start in every connector; so few rows a page would only cost time."""
 
@@ -271,12 +270,8 @@ class SQLServer(Source[SQLServerConfig]):
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[_Connection]:
         connection = _Connection(self.config)
-        try:
-            await connection.open()
+        async with connection.opened():
             yield connection
-        finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_S):
-                await connection.close()
 
 
 @attrs.frozen
@@ -303,55 +298,24 @@ class _KeyColumn:
         return f"CAST({value} AS {self.full_type})"
 
 
-class _Connection:
-    """One connection, used by one thread at a time. A thread that is left behind is ended by cutting its socket."""
+class _Connection(ThreadedConnection):
+    """A connection whose socket is ours, so that it can be cut."""
+
+    driver_errors = (pytds.Error, OpenSSL.SSL.Error, OSError, ValueError)
 
     def __init__(self, config: SQLServerConfig) -> None:
+        super().__init__()
         self._config = config
         self._socket: socket.socket | None = None
-        self._inner: Any = None
-        self._cursor: Any = None
-        self._is_busy = False
 
-    async def open(self) -> None:
-        await self._blocking(self._connect)
-
-    async def rows(self, statement: str) -> tuple[list[str], list[Any]]:
-        """Run a statement and return its columns and all of its rows."""
-        found: tuple[list[str], list[Any]] = await self._blocking(self._rows, statement)
-        return found
-
-    async def begin(self, statement: str) -> list[str]:
-        """Start a statement whose rows are read one after the other, and return its columns."""
-        columns: list[str] = await self._blocking(self._begin, statement)
-        return columns
-
-    async def next_rows(self, count: int) -> list[Any]:
-        rows: list[Any] = await self._blocking(lambda: list(self._cursor.fetchmany(count)))
-        return rows
-
-    async def close(self) -> None:
-        """Close the connection; cut it if a thread still waits for it."""
-        await blocking(self._cut if self._is_busy else self._close)
-
-    async def _blocking(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        self._is_busy = True
-        try:
-            result = await blocking(function, *arguments)
-        except (pytds.Error, OpenSSL.SSL.Error, OSError, ValueError) as error:
-            self._is_busy = False
-            raise _translated(error, self._config) from error
-        self._is_busy = False
-        return result
-
-    def _connect(self) -> None:
+    def _connect(self) -> Any:
         config = self._config
         self._socket = socket.create_connection((config.host, config.port), timeout=CONNECT_S)
         with NamedTemporaryFile("w", suffix=".pem") as file:
             # The driver reads only files, and only while it connects.
             file.write(pem(config.ssl_ca))
             file.flush()
-            self._inner = pytds.connect(
+            inner = pytds.connect(
                 dsn=config.host,
                 port=config.port,
                 database=config.database,
@@ -366,18 +330,9 @@ class _Connection:
                 validate_host=config.validate_host,
                 disable_connect_retry=True,
             )
-        with self._inner.cursor() as cursor:
+        with inner.cursor() as cursor:
             cursor.execute(_SESSION)
-
-    def _rows(self, statement: str) -> tuple[list[str], list[Any]]:
-        with self._inner.cursor() as cursor:
-            cursor.execute(statement)
-            return [column[0] for column in cursor.description or ()], list(cursor.fetchall())
-
-    def _begin(self, statement: str) -> list[str]:
-        self._cursor = self._inner.cursor()
-        self._cursor.execute(statement)
-        return [column[0] for column in self._cursor.description or ()]
+        return inner
 
     def _close(self) -> None:
         # Cut, too, while rows of a statement are left: the driver would read them all first.
@@ -391,6 +346,9 @@ class _Connection:
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
             self._socket.close()
+
+    def _translated(self, error: Exception) -> SourceError:
+        return _translated(error, self._config)
 
 
 def _behind(keys: Sequence[_KeyColumn], after: Sequence[str] | None) -> str:

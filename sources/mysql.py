@@ -15,11 +15,10 @@ from typing import Any, ClassVar, Final
 
 import attrs
 import pymysql
-import trio
 from pymysql.cursors import SSCursor
 
 from ..protocol.configuration import greater_than, less_than, setting
-from ..runtime import blocking, now
+from ..runtime import now
 from .errors import (
     ConfigurationError,
     CredentialsError,
@@ -32,12 +31,12 @@ from .errors import (
 from .relational import RowShape, Rule, Values, named_tables, quoted, read_rules, rule_problems, wants_all_tables
 from .relational_reading import Page, read_pages
 from .source import JSON, AdvancedRulesProblem, Failure, Features, Listing, Partition, Source
+from .threaded_connection import ThreadedConnection
 from .tls import verifying_context
 
 CONNECT_S: Final = 30
 STATEMENT_S: Final = 3600
 """A statement that gives nothing for so long is taken for dead."""
-CLOSE_S: Final = 2.0
 
 _TABLES: Final = (
     "SELECT TABLE_NAME, TABLE_TYPE FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = %s ORDER BY TABLE_NAME"
@@ -225,54 +224,18 @@ class MySQL(Source[MySQLConfig]):
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[_Connection]:
         connection = _Connection(self.config)
-        try:
-            await connection.open()
+        async with connection.opened():
             yield connection
-        finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_S):
-                await connection.close()
 
 
-class _Connection:
-    """One connection, used by one thread at a time. A thread that is left behind is ended by killing its connection."""
+class _Connection(ThreadedConnection):
+    """A connection that is ended by killing it at the server."""
+
+    driver_errors = (pymysql.MySQLError, OSError, ValueError)
 
     def __init__(self, config: MySQLConfig) -> None:
+        super().__init__()
         self._config = config
-        self._inner: Any = None
-        self._cursor: Any = None
-        self._is_busy = False
-
-    async def open(self) -> None:
-        self._inner = await self._blocking(self._connect)
-
-    async def rows(self, query: str, bound: Sequence[Any] | None = None) -> tuple[list[str], list[Any]]:
-        """Run a statement and return its columns and all of its rows."""
-        found: tuple[list[str], list[Any]] = await self._blocking(self._rows, query, bound)
-        return found
-
-    async def begin(self, query: str) -> list[str]:
-        """Start a statement in a snapshot, whose rows are read one after the other, and return its columns."""
-        columns: list[str] = await self._blocking(self._begin, query)
-        return columns
-
-    async def next_rows(self, count: int) -> list[Any]:
-        rows: list[Any] = await self._blocking(lambda: list(self._cursor.fetchmany(count)))
-        return rows
-
-    async def close(self) -> None:
-        """Close the connection; kill it if a thread still waits for it."""
-        if self._inner is not None:
-            await blocking(self._kill if self._is_busy else self._close)
-
-    async def _blocking(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        self._is_busy = True
-        try:
-            result = await blocking(function, *arguments)
-        except (pymysql.MySQLError, OSError, ValueError) as error:
-            self._is_busy = False
-            raise _translated(error, self._config) from error
-        self._is_busy = False
-        return result
 
     def _connect(self) -> Any:
         config = self._config
@@ -291,21 +254,18 @@ class _Connection:
             init_command="SET SESSION TRANSACTION READ ONLY",
         )
 
-    def _rows(self, query: str, bound: Sequence[Any] | None) -> tuple[list[str], list[Any]]:
-        with self._inner.cursor() as cursor:
-            cursor.execute(query, bound)
-            return [column[0] for column in cursor.description or ()], list(cursor.fetchall())
-
-    def _begin(self, query: str) -> list[str]:
+    def _begin(self, statement: str) -> list[str]:
         with self._inner.cursor() as cursor:
             # Rows wait at the server while the index is slow; by default it gives up on such a reader after a minute.
             cursor.execute(f"SET SESSION net_write_timeout = {STATEMENT_S}")
             cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
         self._cursor = self._inner.cursor(SSCursor)
-        self._cursor.execute(query)
+        self._cursor.execute(statement)
         return [column[0] for column in self._cursor.description or ()]
 
     def _close(self) -> None:
+        if self._inner is None:
+            return
         # Without closing its cursor first: that would read a long result to its end, and so would its finalizer later.
         self._inner._force_close()
         if self._cursor is not None:
@@ -313,7 +273,9 @@ class _Connection:
                 self._cursor._result.unbuffered_active = False
             self._cursor.connection = None
 
-    def _kill(self) -> None:
+    def _cut(self) -> None:
+        if self._inner is None:
+            return
         try:
             second = self._connect()
             try:
@@ -323,6 +285,9 @@ class _Connection:
                 second.close()
         except (pymysql.MySQLError, OSError):
             self._close()
+
+    def _translated(self, error: Exception) -> SourceError:
+        return _translated(error, self._config)
 
 
 def _behind(keys: Sequence[str], after: Sequence[Any] | None) -> tuple[str, list[Any]]:

@@ -210,6 +210,8 @@ class RowShape:
     """Fields that every row has, such as the name of the table; they win over columns."""
     values: Values
     id_prefix: str = ""
+    join_keys: Callable[[Sequence[Sequence[Any]]], Iterable[str]] | None = None
+    """Makes the ends of the ids from the columns of the keys; by default their values with `_` between them."""
 
     def documents(self, rows: Sequence[Sequence[Any]], timestamp: str) -> list[Document]:
         """Make a document of each row of a page.
@@ -218,7 +220,7 @@ class RowShape:
         """
         columns = list(zip(*rows, strict=True))
         prefix = row_id(self.tables, (), self.id_prefix)
-        ids = _joined([columns[place] for place in self.key_places])
+        ids = (self.join_keys or _joined)([columns[place] for place in self.key_places])
         plain = zip(*map(self.values.plain_column, columns), strict=True)
         names, extra = self.names, self.extra
         return [
