@@ -464,8 +464,8 @@ def _machine() -> None:
 
 def main() -> None:
     match sys.argv[1:]:
-        case ["--sink", existing, answer_after_s]:
-            null_sink(int(existing), float(answer_after_s))
+        case ["--sink", existing, *rest]:
+            null_sink(int(existing), float(rest[0]) if rest else 0.0)
         case ["--peak", port, count]:
             started = time.perf_counter()
             one_sync(f"http://127.0.0.1:{port}", int(count), kind="incremental")
