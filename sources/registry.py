@@ -36,6 +36,7 @@ _SOURCES: Mapping[str, SourceInfo] = {
         SourceInfo("s3", "Amazon S3", "s3:S3"),
         SourceInfo("mssql", "Microsoft SQL Server", "mssql:SQLServer"),
         SourceInfo("mysql", "MySQL", "mysql:MySQL"),
+        SourceInfo("network_drive", "Network Drive", "network_drive:NetworkDrive"),
         SourceInfo("oracle", "Oracle Database", "oracle:Oracle"),
         SourceInfo("postgresql", "PostgreSQL", "postgresql:Postgres"),
     )
