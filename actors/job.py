@@ -90,6 +90,11 @@ async def run_job(
     found = await store.jobs.get(job_id)
     before, connector = await _start(store, found)
     try:
+        # A claim may take so long at a faulty server that its connector was freed meanwhile, so the jobs are asked, too.
+        if await _runs_one(store, found.connector.id, found.job_type):
+            raise TransitionRefused(
+                f"Connector {found.connector.id} runs another job of this kind.", status=JobStatus.IN_PROGRESS.value
+            )
         cursor = connector.sync_cursor if found.job_type is JobType.INCREMENTAL else None
         mine = await store.jobs.claim(job_id, worker_hostname or socket.gethostname(), cursor)
     except BaseException as exc:

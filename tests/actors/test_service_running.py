@@ -295,3 +295,13 @@ async def test_a_job_that_is_over_leaves_the_connector_as_its_end_has_it(app: An
     after = await store.connectors.get("one")
     assert before.last_sync_status is JobStatus.COMPLETED
     assert attrs.evolve(after, last_seen=before.last_seen) == before
+
+
+async def test_a_job_waits_for_one_that_runs_although_the_connector_does_not_say_so(store: Store) -> None:
+    connector = await make(store, "one")
+    await store.jobs.claim((await store.jobs.create(connector)).id, "elsewhere")
+    second = await store.jobs.create(connector)
+    with pytest.raises(TransitionRefused, match="runs another job"):
+        await run_job(store, second.id)
+    assert (await store.jobs.get(second.id)).status is JobStatus.PENDING
+    assert (await store.connectors.get("one")).last_sync_status is None
