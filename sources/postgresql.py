@@ -257,7 +257,8 @@ class Postgres(Source[PostgresConfig]):
             relation = f"{quoted(self.config.schema)}.{quoted(table)}"
             try:
                 await self._run(connection.execute("SAVEPOINT newest"))
-                query = f"SELECT max(pg_xact_commit_timestamp(xmin)) FROM {relation}"  # noqa: S608 - quoted
+                # Far fewer transactions than rows: the time of each is looked up once.
+                query = f"SELECT max(pg_xact_commit_timestamp(x)) FROM (SELECT DISTINCT xmin AS x FROM {relation}) AS all_of_them"  # noqa: S608 - quoted
                 found.append(await self._run(connection.fetchval(query)))
             except (PermissionDenied, UnexpectedAnswer):
                 # Views and foreign tables have no xmin: they have no time of change either. Nor may it be read by whom only

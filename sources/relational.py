@@ -10,6 +10,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from hashlib import md5
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from itertools import repeat
 from math import isfinite
 from typing import Any, Final
 from uuid import UUID
@@ -144,8 +145,13 @@ class Values:
         kinds = set(map(type, column))
         if kinds <= _AS_THEY_ARE:
             return column
-        if len(kinds) == 1 and (convert := self._converters.get(*kinds)) is not None:
-            return list(map(convert, column))
+        if len(kinds) == 1:
+            [kind] = kinds
+            if kind is Decimal and self._converters[kind] is _decimal:
+                numbers = list(map(float, column))
+                return numbers if all(map(isfinite, numbers)) else list(map(_finite, numbers))
+            if (convert := self._converters.get(kind)) is not None:
+                return list(map(convert, column))
         return list(map(self.plain, column))
 
     def _other(self, value: Any) -> JSON:
@@ -221,15 +227,21 @@ class RowShape:
         columns = list(zip(*rows, strict=True))
         prefix = row_id(self.tables, (), self.id_prefix)
         ids = (self.join_keys or _joined)([columns[place] for place in self.key_places])
-        plain = zip(*map(self.values.plain_column, columns), strict=True)
-        names, extra = self.names, self.extra
-        return [
-            Document(prefix + key, {**dict(zip(names, row, strict=True)), **extra}, timestamp)
-            for key, row in zip(ids, plain, strict=True)
+        # Whole columns at a time, and nothing per row that C does not loop over: this is where the time of a listing goes.
+        plain = [
+            self.values.plain_column(column)
+            for name, column in zip(self.names, columns, strict=True)
+            if name not in self.extra
         ]
+        names = (*(name for name in self.names if name not in self.extra), *self.extra)
+        whole = zip(*plain, *map(repeat, self.extra.values()), strict=False) if plain else repeat(self.extra.values())
+        fields = map(dict, map(zip, repeat(names), whole))
+        return list(map(Document, map(prefix.__add__, ids), fields, repeat(timestamp)))
 
 
 def _joined(keys: Sequence[Sequence[Any]]) -> Iterable[str]:
     if any(None in column for column in keys):
         return ["_".join([str(value) for value in row if value is not None]) for row in zip(*keys, strict=True)]
+    if len(keys) == 1:
+        return map(str, keys[0])
     return map("_".join, zip(*(map(str, column) for column in keys), strict=True))
