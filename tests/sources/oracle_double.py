@@ -159,7 +159,13 @@ class _Cursor:
         return rows
 
 
-_SPELT = {"NUMBER": "integer", "NUMBER(9,2)": "oracle_number", "DATE": "oracle_date", "TIMESTAMP(9)": "oracle_date", "RAW": "blob"}
+_SPELT = {
+    "NUMBER": "integer",
+    "NUMBER(9,2)": "oracle_number",
+    "DATE": "oracle_date",
+    "TIMESTAMP(9)": "oracle_date",
+    "RAW": "blob",
+}
 
 
 def _kept(value: Any) -> Any:
