@@ -10,10 +10,12 @@ import attrs
 import structlog
 import trio
 
-from ..protocol.indices import CONNECTORS_INDEX, JOBS_INDEX
-from ..protocol.store import Forbidden, Store, StoreError
+from ..protocol.indices import CONNECTORS_INDEX, JOBS_INDEX, acl_index
+from ..protocol.store import Forbidden, NotFound, Store, StoreError, open_store
 from ..protocol.versions import PROTOCOL_VERSION, InvalidVersion, compare
+from ..protocol.wire import InvalidDocument
 from .configuration import ExtractionServiceSettings, Settings
+from .configured import content_target
 from .schedule_plan import ACCESS_CONTROL_LICENCE
 
 log = structlog.get_logger(__name__)
@@ -21,6 +23,9 @@ log = structlog.get_logger(__name__)
 EXTRACTION_ANSWER_S = 5.0
 CLUSTER_PRIVILEGES = ("monitor", "manage_connector")
 INDEX_PRIVILEGES = ("read", "write", "create_index")
+CONTENT_PRIVILEGES = ("read", "write", "create_index", "manage")
+OWN_INDICES = ".callboard-*"
+"""Checkpoints, fingerprints of documents, dead letters, the journal."""
 PLACEHOLDER = "changeme"
 FIPS_FORBIDDEN_CIPHER = "RC4-SHA"
 NEEDS_NTLM = frozenset({"network_drive", "sharepoint_server"})
@@ -54,22 +59,43 @@ async def preflight(store: Store, settings: Settings, *, ignore_version: bool = 
     `store` was opened after waiting for Elasticsearch. Raises `PreflightFailed` and `StoreError`. Cancelled: an index may
     have been created.
     """
-    findings = [*_configuration(settings), *fips(settings.service.fips_mode), _version(store, ignore_version)]
-    _refuse(findings)
-    findings += await _indices(store, settings)
-    findings.append(await _licence(store))
-    findings.append(await _privileges(store))
-    findings += await _extraction(settings.extraction_service)
+    findings = await examine(store, settings, ignore_version=ignore_version)
     for finding in findings:
         if finding.verdict != "ok":
             log.warning("preflight", subject=finding.subject, text=finding.text)
-    _refuse(findings)
-    return tuple(findings)
-
-
-def _refuse(findings: list[Finding]) -> None:
     if any(finding.verdict == "problem" for finding in findings):
         raise PreflightFailed(findings)
+    return findings
+
+
+async def examine(
+    store: Store,
+    settings: Settings,
+    *,
+    ignore_version: bool = False,
+    is_service: bool = True,
+    changes_nothing: bool = False,
+) -> tuple[Finding, ...]:
+    """Look at everything and return what was found, problems included.
+
+    With `changes_nothing` no index is created, no problem hides the next one, and the keys and indices of the single connectors are
+    looked at as well. Without `is_service` the settings are not those of a service. Raises `StoreError`.
+    """
+    findings = [*(_configuration(settings) if is_service else ()), *fips(settings.service.fips_mode)]
+    findings.append(_version(store, ignore_version))
+    if changes_nothing:
+        findings += await _indices_there(store)
+    elif any(finding.verdict == "problem" for finding in findings):
+        # Nothing is created at a server that is not ours.
+        return tuple(findings)
+    else:
+        findings += await _indices(store, settings)
+    findings.append(await _licence(store))
+    findings.append(await _privileges(store))
+    if changes_nothing and is_service:
+        findings += await _connectors(store, settings)
+    findings += await _extraction(settings.extraction_service)
+    return tuple(findings)
 
 
 def _configuration(settings: Settings) -> Iterable[Finding]:
@@ -138,6 +164,60 @@ async def _indices(store: Store, settings: Settings) -> list[Finding]:
     raise AssertionError("at least one attempt")
 
 
+async def _indices_there(store: Store) -> list[Finding]:
+    missing = [name for name in (CONNECTORS_INDEX, JOBS_INDEX) if not await store.client.indices.exists(index=name)]
+    if missing:
+        text = f"not there yet: {', '.join(missing)}; a service or a sync makes them"
+        return [Finding("Protocol indices", "warning", text)]
+    return [Finding("Protocol indices", "ok", "there")]
+
+
+async def _connectors(store: Store, settings: Settings) -> list[Finding]:
+    """The connectors that are named: whether each exists, and whether its documents may be written."""
+    found: list[Finding] = []
+    for named in settings.connectors:
+        subject = f"Connector {named.connector_id}"
+        try:
+            connector = await store.connectors.get(named.connector_id)
+        except NotFound:
+            found.append(
+                Finding(subject, "warning", "there is no such connector. Create it, or remove it from `connectors`.")
+            )
+            continue
+        except (InvalidDocument, StoreError) as problem:
+            found.append(Finding(subject, "warning", str(problem)))
+            continue
+        if not connector.index_name:
+            found.append(Finding(subject, "warning", "it has no index. Attach one, or its jobs cannot run."))
+            continue
+        found.append(await _content(store, subject, connector.index_name, named.api_key))
+    return found
+
+
+async def _content(store: Store, subject: str, index: str, api_key: str | None) -> Finding:
+    target = content_target(store.target, api_key)
+    wanted = dict.fromkeys((index, acl_index(index)), CONTENT_PRIVILEGES)
+    try:
+        if target is None:
+            lacking = await store.rights.privileges(index=wanted)
+        else:
+            async with open_store(target, wait_s=None) as own:
+                lacking = await own.rights.privileges(index=wanted)
+    except StoreError as problem:
+        whose = "its own API key" if target is not None else "the service's credentials"
+        return Finding(subject, "problem" if target is not None else "warning", f"with {whose}: {problem}")
+    if lacking is None or lacking.suffices:
+        return Finding(subject, "ok", f"its index {index} may be written")
+    names = ", ".join(f'"{name}"' for name in lacking.missing_index)
+    held = ", ".join(f'"{name}"' for name in CONTENT_PRIVILEGES)
+    whose = "its API key" if target is not None else "the service's user or API key"
+    return Finding(
+        subject,
+        "problem",
+        f'{lacking}. Grant it to {whose}: {{"indices": [{{"names": [{names}], "privileges": [{held}]}}]}}',
+    )
+
+
 async def _licence(store: Store) -> Finding:
     licence = await store.rights.licence()
     if licence is None:
@@ -151,7 +231,7 @@ async def _licence(store: Store) -> Finding:
 
 
 async def _privileges(store: Store) -> Finding:
-    index = {f"{CONNECTORS_INDEX}*": INDEX_PRIVILEGES, f"{JOBS_INDEX}*": INDEX_PRIVILEGES}
+    index = dict.fromkeys((f"{CONNECTORS_INDEX}*", f"{JOBS_INDEX}*", OWN_INDICES), INDEX_PRIVILEGES)
     try:
         lacking = await store.rights.privileges(cluster=CLUSTER_PRIVILEGES, index=index)
     except StoreError as problem:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
@@ -16,8 +18,12 @@ from .options import Command, destination_options, format_option
 from .terminal import is_terminal, print_json
 
 if TYPE_CHECKING:
+    from ..actors.configuration import Settings
     from ..protocol.store import Store
     from .destination import Destination
+
+WAIT_S = 5.0
+"""Whoever calls a doctor wants to hear soon that nobody answers."""
 
 Verdict = Literal["ok", "warning", "problem"]
 _MARKS = {"ok": ("ok", "green"), "warning": ("!!", "yellow"), "problem": ("XX", "red")}
@@ -34,16 +40,25 @@ class Finding:
 
 @click.command(cls=Command)
 @destination_options
+@click.option(
+    "-c",
+    "--config-file",
+    type=click.Path(path_type=Path),
+    help="Look with the configuration of a service: its server, its credentials, its connectors.",
+)
 @format_option("text", "json", default="text")
-def doctor(format_: str, **where: Any) -> int:
+def doctor(config_file: Path | None, format_: str, **where: Any) -> int:
     """Look whether everything is there that Callboard needs, here and at the server.
 
-    Nothing is changed. The exit code is 1 if there is a problem.
+    At the server it makes the checks with which a service starts. Nothing is changed. The exit code is 1 if there is a problem.
     """
     from .destination import Destination
     from .running import run_async
 
-    findings = [*_here(), *run_async(_there, Destination.chosen(**where))]
+    if config_file is not None:
+        findings = [*_here(), *run_async(_configured, config_file)]
+    else:
+        findings = [*_here(), *run_async(_there, Destination.chosen(**where))]
     if format_ == "json":
         print_json([attrs.asdict(finding) for finding in findings])
     else:
@@ -79,53 +94,42 @@ def _here() -> Iterable[Finding]:
 
 
 async def _there(destination: Destination) -> list[Finding]:
+    """What a service would find there, without one's configuration."""
+    from ..actors.configuration import Settings
     from .destination import open_destination
+
+    return await _examined(destination.title, open_destination(destination), Settings(), is_service=False)
+
+
+async def _configured(path: Path) -> list[Finding]:
+    """What the service of this configuration finds when it starts, and more."""
+    from ..actors.configured import store_target
+    from ..protocol.store import open_store
+    from ..runtime import blocking
+    from .service import read
+
+    result = await blocking(read, path)
+    settings = result.settings
+    target = store_target(settings)
+    findings = [Finding("Configuration", "warning", str(warning)) for warning in result.warnings]
+    opened = open_store(target, wait_s=min(WAIT_S, settings.elasticsearch.max_wait_duration))
+    return findings + await _examined(target.shown, opened, settings, is_service=True)
+
+
+async def _examined(
+    title: str, opened: AbstractAsyncContextManager[Store], settings: Settings, *, is_service: bool
+) -> list[Finding]:
+    from ..actors.preflight import examine
 
     findings: list[Finding] = []
     try:
-        async with open_destination(destination) as store:
-            findings.append(Finding("Server", "ok", f"{destination.title} answers"))
-            for look in (_version, _indices, _privileges):
-                findings += await look(store)
+        async with opened as store:
+            findings.append(Finding("Server", "ok", f"{title} answers"))
+            found = await examine(store, settings, is_service=is_service, changes_nothing=True)
+            findings.extend(Finding(one.subject, one.verdict, one.text) for one in found)
     except Exception as error:
         explanation = explain(error)
         if explanation.is_defect:
             raise
         findings.append(Finding("Server", "problem", f"{explanation.message} {explanation.hint}".strip()))
     return findings
-
-
-async def _version(store: Store) -> list[Finding]:
-    from ..protocol.versions import PROTOCOL_VERSION, compare
-
-    server = store.server
-    if server is None:
-        return [Finding("Version", "warning", "these credentials may not ask for it")]
-    verdict = compare(PROTOCOL_VERSION, server.version, build_flavor=server.flavor)
-    judged: Verdict = "problem" if verdict.is_refusal else "warning" if verdict.is_warning else "ok"
-    return [Finding("Version", judged, verdict.explanation)]
-
-
-async def _indices(store: Store) -> list[Finding]:
-    from ..protocol.indices import CONNECTORS_INDEX, JOBS_INDEX
-
-    missing = [name for name in (CONNECTORS_INDEX, JOBS_INDEX) if not await store.client.indices.exists(index=name)]
-    if missing:
-        return [
-            Finding(
-                "Protocol indices", "warning", f"not there yet: {', '.join(missing)}; a service or a sync makes them"
-            )
-        ]
-    return [Finding("Protocol indices", "ok", "there")]
-
-
-async def _privileges(store: Store) -> list[Finding]:
-    from ..protocol.indices import CONNECTORS_INDEX, JOBS_INDEX
-
-    needed = ["read", "write", "create_index"]
-    lacking = await store.rights.privileges(
-        cluster=["monitor", "manage_connector"], index={f"{CONNECTORS_INDEX}*": needed, f"{JOBS_INDEX}*": needed}
-    )
-    if lacking is None:
-        return [Finding("Privileges", "ok", "the server has no users, so everybody may do everything")]
-    return [Finding("Privileges", "ok" if lacking.suffices else "problem", str(lacking))]

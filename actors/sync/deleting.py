@@ -68,7 +68,7 @@ class Deleting:
                 f"{spared} documents that were not listed are kept: their partitions were not listed to the end"
             )
         held = (
-            await read_held(self._work.store, plan.index)
+            await read_held(self._work.own_store, plan.index)
             if count or self._work.settings.deletions.release == "next_full_sync"
             else None
         )
@@ -88,7 +88,7 @@ class Deleting:
             tell(DeletionsHeldBack(count=count, why=verdict.why))
             log.warning("deletions.held_back", count=count, why=verdict.why)
             record = HeldBack(new_id(), plan.index, plan.job_id, plan.connector_id, count, shown, "waiting")
-            await write_held(self._work.store, record, self._gone(listed))
+            await write_held(self._work.own_store, record, self._gone(listed))
             return
         if verdict.action == "delete" or plan.goes_on:
             await self._checkpoints.begin_deleting(count)
@@ -96,7 +96,7 @@ class Deleting:
                 tell(DeletionsBegun(count=count))
             await self._send_deletes(listed)
         if held is not None:
-            await forget_held(self._work.store, plan.index)
+            await forget_held(self._work.own_store, plan.index)
 
     async def _know_partitions(self, listed: Listed) -> None:
         """Deciding by partition needs the ledger, which not every sync has read at its beginning."""

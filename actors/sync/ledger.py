@@ -176,8 +176,8 @@ class Head:
 class Ledger:
     """The ledger of one index, as one running sync uses it."""
 
-    def __init__(self, store: Store, index: str) -> None:
-        self._store = store
+    def __init__(self, store: Store, index: str, content_store: Store | None = None) -> None:
+        self._store, self._content_store = store, content_store or store
         self.name = ledger_index(index)
         self._index = index
         self.head: Head | None = None
@@ -209,7 +209,9 @@ class Ledger:
         self.is_stored = True
 
     async def _index_uuid(self) -> str:
-        told = await self._store.client.indices.get_settings(index=self._index, name="index.uuid", flat_settings=True)
+        told = await self._content_store.client.indices.get_settings(
+            index=self._index, name="index.uuid", flat_settings=True
+        )
         uuids = sorted(
             str(each.get("settings", {}).get("index.uuid") or each.get("settings", {}).get("index", {}).get("uuid", ""))
             for each in told.values()

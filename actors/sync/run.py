@@ -71,8 +71,9 @@ class SyncRun:
         *,
         extractor: Any = None,
         on_progress: Callable[[ProgressEvent], None] | None = None,
+        own_store: Store | None = None,
     ) -> None:
-        self._work = Work(store, source, plan, settings, extractor)
+        self._work = Work(store, source, plan, settings, extractor, own_store)
         self._checkpoints = Checkpoints(self._work)
         self._on_progress = on_progress
         self._streams: tuple[Stream[Operations], Stream[Download]] | None = None
@@ -199,7 +200,7 @@ class SyncRun:
     async def _read_index(self) -> bool:
         """Learn what is in the index. Tell whether equal timestamps prove that a document is unchanged."""
         plan, settings = self._work.plan, self._work.settings
-        self._work.ledger = ledger = Ledger(self._work.store, plan.index)
+        self._work.ledger = ledger = Ledger(self._work.own_store, plan.index, self._work.store)
         await ledger.open()
         assert ledger.head is not None
         known = self._work.known = Known(settings.known_memory_size_bytes)

@@ -26,14 +26,22 @@ class Work:
     """One sync. Touched by all of its stages, none of which waits between reading and writing what belongs together."""
 
     def __init__(
-        self, store: Store, source: Source[Any], plan: SyncPlan, settings: SyncSettings, extractor: Any = None
+        self,
+        store: Store,
+        source: Source[Any],
+        plan: SyncPlan,
+        settings: SyncSettings,
+        extractor: Any = None,
+        own_store: Store | None = None,
     ) -> None:
         self.store, self.source, self.plan, self.settings = store, source, plan, settings
+        self.own_store = own_store or store
+        """For what Callboard itself remembers: the key of a connector need not reach further than its documents."""
         self.extractor = extractor
         self.counters = Counters()
         self.carried = PartitionCounts()
         """What earlier runs of the same job had settled."""
-        self.letters = DeadLetters(store, plan.index, plan.connector_id, plan.job_id)
+        self.letters = DeadLetters(self.own_store, plan.index, plan.connector_id, plan.job_id)
         self.ledger: Ledger | None = None
         self.known: Known | None = None
         self.in_index = 0
@@ -52,7 +60,7 @@ class Work:
         """Ids of the documents whose content is being read."""
         self.download_ended = trio.lowlevel.ParkingLot()
         tracks = bool(plan.job_id) and source.features.resumable and plan.kind == "full"
-        self.state = JobState(store, plan.job_id) if tracks else None
+        self.state = JobState(self.own_store, plan.job_id) if tracks else None
         """What outlives the process; None if this job could not go on anyway."""
         if plan.goes_on and not tracks:
             what = "this source" if plan.kind == "full" else f"a sync of this kind ({plan.kind})"
