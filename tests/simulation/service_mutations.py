@@ -10,7 +10,7 @@ from unittest.mock import patch
 import attrs
 
 from callboard.actors import connector, janitor, job, scheduler
-from callboard.actors.sync import preparing, segments
+from callboard.actors.sync import preparing
 from callboard.protocol import connectors as transitions
 from callboard.protocol.store import jobs as stored_jobs
 from callboard.runtime import ChildSpec
@@ -115,12 +115,6 @@ def _forgets_who_may_read_a_document() -> Iterator[None]:
 
 
 @contextmanager
-def _forgets_on_resumption_what_could_not_be_read() -> Iterator[None]:
-    with patch.object(segments.PartitionProgress, "spare", lambda _self, _document_id: None):
-        yield
-
-
-@contextmanager
 def _asks_a_source_that_failed_never_again() -> Iterator[None]:
     with patch.object(connector, "CHECK_AGAIN_S", 1e9), patch.object(connector.ConnectorKeeper, "_is_due", _once):
         yield
@@ -147,11 +141,9 @@ SERVICE_MUTATIONS: Mapping[str, Mutation] = {
             _stop_leaves_the_job_as_it_is,
             _an_actor_that_crashed_is_not_started_again,
             _forgets_who_may_read_a_document,
-            _forgets_on_resumption_what_could_not_be_read,
             _asks_a_source_that_failed_never_again,
         )
     },
     "claims without a lock": MUTATIONS["writes without looking at the sequence number"],
     "claims what another has claimed": MUTATIONS["claims what another has claimed"],
-    "swallows the wish to cancel": MUTATIONS["swallows the wish to cancel"],
 }

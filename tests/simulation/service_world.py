@@ -44,7 +44,7 @@ STOPS_WITHIN_S = 25.0
 """So soon after a stop in order a service must have gone, whatever its last writes meet."""
 KILLED_WITHIN_S = 40.0
 """A killed service has lost its network; so long its tasks may take to notice. Nobody waits for them."""
-CANCELED_WITHIN_S = 20.0
+CANCELED_WITHIN_S = 6.0
 """So soon after the wish to cancel a job must have ended if its worker lives and the server answers."""
 RESTS_WITHIN_S = 3000.0
 FIRE_SLACK_S = 45.0
