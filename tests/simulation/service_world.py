@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, ClassVar
 from unittest.mock import patch
@@ -276,10 +276,11 @@ class ServiceWorld:
             async def documents(self, partition: Any, checkpoint: Any = None) -> Any:
                 if checkpoint is not None:
                     world.seen["resume"] += 1
-                async for item in super().documents(partition, checkpoint):
-                    if trio.current_time() < self._shelf.down_until_s:
-                        raise Transient("The shelf does not answer.")
-                    yield item
+                async with aclosing(super().documents(partition, checkpoint)) as listing:
+                    async for item in listing:
+                        if trio.current_time() < self._shelf.down_until_s:
+                            raise Transient("The shelf does not answer.")
+                        yield item
 
             def session(self) -> Any:
                 return world.session(self._shelf, self._job) if self._job else super().session()
