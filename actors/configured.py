@@ -63,6 +63,9 @@ def engine_settings(settings: Settings) -> SyncSettings:
     bulk, own = settings.elasticsearch.bulk, settings.callboard.sync
     monitor = bulk.error_monitor
     text_size = bulk.max_text_document_size
+    # Jobs run side by side, so each gets its share; half of it for what travels, half for files that are being read.
+    slots = settings.service.max_concurrent_content_syncs + settings.service.max_concurrent_access_control_syncs
+    half = max(own.memory_mib * MIB // slots // 2, 1)
     uses_service = settings.extraction_service.host is not None
     return SyncSettings(
         # Operators count lines: an index operation is two of them.
@@ -71,7 +74,9 @@ def engine_settings(settings: Settings) -> SyncSettings:
         bulk_concurrency_max=bulk.max_concurrency,
         text_size_bytes_max=int(text_size * MIB) if text_size else None,
         queue_documents_max=bulk.queue_max_size,
-        queue_size_bytes_max=bulk.queue_max_mem_size * MIB,
+        queue_size_bytes_max=min(bulk.queue_max_mem_size * MIB, half),
+        download_memory_size_bytes=min(SyncSettings().download_memory_size_bytes, half),
+        log_operations=bulk.enable_operations_logging,
         downloads_max=bulk.concurrent_downloads,
         download_size_bytes_max=None if uses_service else settings.service.max_file_download_size,
         partitions_max=own.partition_concurrency,

@@ -7,7 +7,7 @@ heartbeat is due, or when the pause after a failure is over. Whatever goes wrong
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, ClassVar, Literal
@@ -30,7 +30,9 @@ from .job import MakeSource, run_job
 from .journal.events import DraftValidated, JobNotStarted, SchemaKeptUp
 from .journal.telling import telling
 from .schedule_plan import Capabilities
+from .secrets import hidden, secrets_of
 from .service_state import ServiceState
+from .sync.report import ProgressEvent
 
 CHECK_S = 60.0
 """A source has so long to answer a check."""
@@ -72,9 +74,10 @@ class ConnectorKeeper(Actor):
         except StoreError as exc:
             self.context.log.warning("connector.not_kept", why=str(exc))
         except Exception as exc:  # noqa: BLE001 - one connector's defect ends here, and is shown on the connector
-            self.context.log.error("connector.defect", why=f"{type(exc).__name__}: {exc}")
+            text = hidden(f"{type(exc).__name__}: {exc}", secrets_of(message.connector.configuration))
+            self.context.log.error("connector.defect", why=text)
             self._checked = _relevant(message.connector)
-            await self._show_defect(f"{type(exc).__name__}: {exc}")
+            await self._show_defect(text)
 
     async def _show_defect(self, text: str) -> None:
         self._failed_again()
@@ -224,6 +227,7 @@ class ConnectorKeeper(Actor):
 
     async def _fail(self, connector: Connector, text: str) -> None:
         """Show an error on the connector. It is written once, and asked about again after growing pauses."""
+        text = hidden(text, secrets_of(connector.configuration))
         self._failed_again()
         self._checked = _relevant(connector)
         is_new = self._state.failing.get(self._id) != text
@@ -255,6 +259,29 @@ def _sentence(exc: BaseException) -> str:
     return str(exc) or type(exc).__name__
 
 
+class ProgressLog:
+    """Logs where a job stands whenever so many more documents have been settled."""
+
+    def __init__(self, log: Any, every: Callable[[], int]) -> None:
+        self._log, self._every, self._told = log, every, 0
+
+    def __call__(self, event: ProgressEvent) -> None:
+        """Called by the engine a few times a second."""
+        settled = event.indexed + event.deleted + event.unchanged + event.failed
+        if settled - self._told < self._every():
+            return
+        self._told = settled
+        self._log.info(
+            "job.progress",
+            listed=event.listed,
+            indexed=event.indexed,
+            deleted=event.deleted,
+            unchanged=event.unchanged,
+            failed=event.failed,
+            waits_for=event.waiting_on,
+        )
+
+
 class JobTask(Task):
     """Runs one job to its end. Cancelled: the job is suspended, within seconds."""
 
@@ -280,6 +307,7 @@ class JobTask(Task):
                         extractor=state.extractor,
                         worker_hostname=state.worker,
                         stop=state.stopping,
+                        on_progress=ProgressLog(log, lambda: state.settings.elasticsearch.bulk.display_every),
                     )
         except TransitionRefused as exc:
             log.info("job.not_started", why=exc.why)

@@ -30,6 +30,7 @@ from ..sources.source import Source, SourceContext
 from .journal.endings import ending
 from .journal.events import JobClaimed, JobLost
 from .journal.telling import tell
+from .secrets import hidden, secrets_of
 from .sync.embedding import FAILURES, setup_of
 from .sync.plan import SyncPlan
 from .sync.report import Counters, ProgressEvent, Status, SyncReport
@@ -412,7 +413,10 @@ class _RunningJob:
 
     async def _finish(self, outcome: _Outcome) -> SyncReport:
         """Write the one last transition, on the job and on the connector, and make the report."""
-        report = self._report(outcome)
+        # A source may quote what it was configured with; the documents and the log are for other people.
+        secrets = secrets_of(self._mine.connector.configuration)
+        outcome = hidden(outcome, secrets)
+        report = hidden(self._report(outcome), secrets)
         if self._ending.by == "lost":
             tell(JobLost(why=outcome.error or ""))
             self._log.warning("job.lost", why=outcome.error)

@@ -109,6 +109,10 @@ class Service:
         """Where metrics, health and live data are served; None while they are not."""
         return self._state.operations_url
 
+    def secrets(self) -> tuple[str, ...]:
+        """What the connectors' configurations hold that must not be shown, for whoever logs what sources say."""
+        return self._state.secrets()
+
     def tree(self) -> TreeNode:
         """All actors as they are now."""
         return self._system.tree()

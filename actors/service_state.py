@@ -21,6 +21,7 @@ from .journal.keeping import Queue
 from .journal.telling import Teller
 from .preflight import NEEDS_NTLM
 from .schedule_plan import Capabilities, Slots, Waiting
+from .secrets import secrets_of
 from .sync.report import SyncReport
 
 Action: TypeAlias = Literal["schedule", "sync_content", "sync_access_control", "cleanup"]
@@ -85,7 +86,17 @@ class ServiceState:
     _woken: trio.Event = attrs.field(factory=trio.Event)
     _idle: trio.Event = attrs.field(factory=trio.Event)
     _licence: tuple[float, Licence | None] | None = None
+    _secrets: tuple[Any, tuple[str, ...]] = (None, ())
     _asking: trio.Lock = attrs.field(factory=trio.Lock)
+
+    def secrets(self) -> tuple[str, ...]:
+        """What the configurations of all connectors hold that must not be logged."""
+        connectors, known = self._secrets
+        if connectors is not self.connectors:
+            found = {one for connector in self.connectors.values() for one in secrets_of(connector.configuration)}
+            known = tuple(found)
+            self._secrets = (self.connectors, known)
+        return known
 
     @property
     def slots(self) -> Slots:

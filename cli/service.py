@@ -232,10 +232,17 @@ async def _with_signals(wanted: Wanted, settings: Settings, signals: AsyncIterat
         nursery.start_soon(obey)
         async with _opened(wanted, settings) as service:
             began.append(service)
+            _log_for(service, wanted)
             _say_ready(service, log)
             await _watchdog(service)
     log.info("service.ended", code=int(code))
     return code
+
+
+def _log_for(service: Service, wanted: Wanted) -> None:
+    from .service_logging import configure_logging
+
+    configure_logging(service.settings, level=wanted.log_level, as_ecs=wanted.as_ecs, more_secrets=service.secrets)
 
 
 def _say_ready(service: Service, log: Any) -> None:
@@ -298,7 +305,6 @@ async def _opened(wanted: Wanted, settings: Settings) -> AsyncIterator[Service]:
 async def _reload(service: Service, wanted: Wanted, log: Any) -> None:
     """Read the file again. A file that cannot be used changes nothing."""
     from ..runtime import blocking
-    from .service_logging import configure_logging
     from .systemd import notify
 
     notify("RELOADING=1")
@@ -308,7 +314,7 @@ async def _reload(service: Service, wanted: Wanted, log: Any) -> None:
         log.error("service.not_reloaded", why=problem.message)
     else:
         refused = service.reload(result.settings)
-        configure_logging(service.settings, level=wanted.log_level, as_ecs=wanted.as_ecs)
+        _log_for(service, wanted)
         log.info("service.reloaded", needs_restart=list(refused))
     notify("READY=1")
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -28,14 +29,23 @@ _QUIET = ("httpx", "httpcore", "hpack", "asyncio", "urllib3")
 Event = MutableMapping[str, Any]
 
 
-def configure_logging(settings: Settings, *, level: str | None = None, as_ecs: bool = False) -> None:
-    """Make this process log as the settings say; `level` goes before `service.log_level`. May be called again."""
+def configure_logging(
+    settings: Settings,
+    *,
+    level: str | None = None,
+    as_ecs: bool = False,
+    more_secrets: Callable[[], Iterable[str]] = tuple,
+) -> None:
+    """Make this process log as the settings say; `level` goes before `service.log_level`. May be called again.
+
+    `more_secrets` gives what must not be logged beside the secrets of the settings; it is asked for at each line.
+    """
     chosen = logging.getLevelName(level or settings.service.log_level)
     levels = {
         name.removeprefix("callboard."): logging.getLevelName(value)
         for name, value in settings.callboard.log_levels.items()
     }
-    hide = _hider(secrets_of(settings))
+    hide = _hider(secrets_of(settings), more_secrets)
     render: Callable[..., Any] = _as_ecs() if as_ecs else _as_line
     structlog.configure(
         processors=[
@@ -71,11 +81,14 @@ def secrets_of(section: Any) -> tuple[str, ...]:
 
 def _collect(section: Any, found: set[str]) -> None:
     from ..actors.configuration.settings import described
+    from ..actors.secrets import url_passwords
 
     for attribute in attrs.fields(type(section)):
         value = getattr(section, attribute.name)
         if described(attribute).secret:
             found.update(map(str, value.values()) if isinstance(value, Mapping) else [str(value)] if value else [])
+        elif isinstance(value, str):
+            found.update(url_passwords(value))
         elif attrs.has(type(value)):
             _collect(value, found)
         elif isinstance(value, tuple):
@@ -84,16 +97,19 @@ def _collect(section: Any, found: set[str]) -> None:
                     _collect(item, found)
 
 
-def _hider(secrets: tuple[str, ...]) -> Callable[[str], str]:
-    # In JSON a secret with quotes looks different.
-    shapes = sorted({*secrets, *(json.dumps(secret)[1:-1] for secret in secrets)}, key=len, reverse=True)
-
+def _hider(secrets: tuple[str, ...], more: Callable[[], Iterable[str]]) -> Callable[[str], str]:
     def hide(line: str) -> str:
-        for secret in shapes:
+        for secret in _shapes((*secrets, *more())):
             line = line.replace(secret, HIDDEN)
         return line
 
     return hide
+
+
+@lru_cache(maxsize=4)
+def _shapes(secrets: tuple[str, ...]) -> tuple[str, ...]:
+    # In JSON a secret with quotes looks different.
+    return tuple(sorted({*secrets, *(json.dumps(secret)[1:-1] for secret in secrets)}, key=len, reverse=True))
 
 
 class _Factory:

@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
+from ..secrets import without_url_passwords
+
 LogLevel: TypeAlias = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 _OPTION = "callboard.option"
@@ -99,9 +101,18 @@ class BulkSettings:
         "Most bulk requests of one job at once; fewer when Elasticsearch is slow.", 5, at_least=1
     )
     concurrent_downloads: int = option("Most contents of one job fetched at once.", 10, at_least=1)
-    max_retries: int = option("How often a refused document (429, 503) is sent again.", 5, at_least=0)
+    max_retries: int = option(
+        "How often a refused document (429, 503) is sent again.",
+        5,
+        at_least=0,
+        obsolete="it is sent again for as long as `callboard.sync.elasticsearch_patience` says",
+    )
     retry_interval: float = option(
-        "Longest first pause before a refused document is sent again.", 10, unit="seconds", at_least=0
+        "Longest first pause before a refused document is sent again.",
+        10,
+        unit="seconds",
+        at_least=0,
+        obsolete="the pauses begin short and grow, as Elasticsearch needs",
     )
     enable_operations_logging: bool = option("Log every document's result at DEBUG.", False, reloadable=True)
     error_monitor: ErrorMonitorSettings = option("When refused documents end a job.", factory=ErrorMonitorSettings)
@@ -321,6 +332,8 @@ def _masked(section: Any) -> dict[str, Any]:
             shown[attribute.name] = [_masked(item) if attrs.has(type(item)) else item for item in value]
         elif isinstance(value, Mapping):
             shown[attribute.name] = dict(value)
+        elif isinstance(value, str):
+            shown[attribute.name] = without_url_passwords(value)
         else:
             shown[attribute.name] = str(value) if isinstance(value, Path) else value
     return shown

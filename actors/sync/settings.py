@@ -67,6 +67,8 @@ class SyncSettings:
     """How long an Elasticsearch that does not answer, or refuses for being busy, is waited for."""
     item_tries_max: int = attrs.field(default=60, validator=_positive)
     """How often a document that Elasticsearch is too busy for is offered."""
+    log_operations: bool = False
+    """Say at DEBUG what became of every single document."""
     errors: ErrorLimits = attrs.field(factory=ErrorLimits)
     deletions: DeletionLimits = attrs.field(factory=DeletionLimits)
     checkpoint_every_s: float = attrs.field(default=5.0, validator=attrs.validators.gt(0))

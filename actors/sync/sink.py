@@ -280,6 +280,11 @@ class Sink:
 
     async def _settle(self, request: _Request, judged: Judged, attempt: int) -> list[_Request]:
         """Take note of every operation that has its final answer; return the busy ones as a request, after a pause."""
+        if self._settings.log_operations:
+            for at, result in zip(judged.accepted, judged.results, strict=True):
+                log.debug("document.settled", index=self._index, id=request.entries[at].id, result=result)
+            for refusal in judged.refused:
+                log.debug("document.refused", index=self._index, id=request.entries[refusal.at].id, why=refusal.reason)
         if judged.accepted:
             self._accept(request, judged, is_first=attempt == 1 and not request.tries)
         for refusal in judged.refused:
