@@ -12,16 +12,19 @@ import attrs
 
 from ..protocol import Connector
 from ..protocol import jobs as transitions
+from ..protocol.documents import JobType
+from ..protocol.ids import InvalidDocumentId, document_id
 from ..protocol.store import NotFound, Store
 from ..runtime import now
-from ..sources.source import Document, Failure, Listing, Source, SourceContext
-from .job import plan_of, rules_of, source_of
+from ..sources.source import Document, Failure, Identity, Listing, Source, SourceContext
+from .job import JobFailed, MakeSource, plan_of, rules_of, source_of
 from .sync.deletions import Listed, judge_deletions, may_delete
 from .sync.fingerprints import hash64
+from .sync.handing_on import identity_as_written
 from .sync.known import Known
 from .sync.ledger import Ledger, read_index
 from .sync.plan import SyncPlan
-from .sync.preparing import Preparer
+from .sync.preparing import Prepared, Preparer
 from .sync.report import Counters
 from .sync.settings import SyncSettings
 
@@ -51,19 +54,31 @@ class Rehearsal:
 
 
 async def rehearse(
-    store: Store, connector: Connector, *, samples_max: int = 5, settings: SyncSettings | None = None
+    store: Store,
+    connector: Connector,
+    *,
+    job_type: JobType = JobType.FULL,
+    samples_max: int = 5,
+    settings: SyncSettings | None = None,
+    make_source: MakeSource = source_of,
 ) -> Rehearsal:
-    """List the source of a connector, which need not exist on the server, and say what a full sync of it would do now.
+    """List the source of a connector, which need not exist on the server, and say what a sync of it would do now.
 
     Raises `TransitionRefused` and `JobFailed` for what no job could do either, `SourceError`, `StoreError`, `InvalidRules` and
     `InvalidConfiguration`.
     """
     features = connector.features
     context = SourceContext(document_level_security=bool(features and features.document_level_security_enabled))
-    job = transitions.create(connector, now())
-    source = source_of(job, context)
+    job = transitions.create(connector, now(), job_type=job_type)
+    if job_type is JobType.INCREMENTAL:
+        # As whoever claims a job would write it there.
+        job = attrs.evolve(job, connector=attrs.evolve(job.connector, sync_cursor=connector.sync_cursor))
+    source = make_source(job, context)
+    _refuse_impossible(job_type, source)
     rules = rules_of(job, source)
     async with source.session():
+        if not await source.changed():
+            return Rehearsal(notes=["the source says that nothing has changed, so that nothing would be read"])
         await source.validate()
         await source.ping()
         plan, notes = await plan_of(store, job, source, rules)
@@ -74,6 +89,13 @@ async def rehearse(
         finally:
             rehearsing.known.close()
     return rehearsing.told
+
+
+def _refuse_impossible(job_type: JobType, source: Source[Any]) -> None:
+    if job_type is JobType.INCREMENTAL and source.features.incremental == "none":
+        raise JobFailed(f"The source {source.service_type!r} has no incremental sync. Run a full one.")
+    if job_type is JobType.ACCESS_CONTROL and not source.features.document_level_security:
+        raise JobFailed(f"The source {source.service_type!r} has no document-level security.")
 
 
 class _Rehearsing:
@@ -87,21 +109,54 @@ class _Rehearsing:
         self.known = Known(settings.known_memory_size_bytes)
         self.told = Rehearsal()
         self._counters = Counters()
-        self._preparer = Preparer(plan, settings, self._counters, self.known, trust_stamps=False)
+        self._preparer: Preparer
         self._titles: dict[str, str] = {}
         self._named: set[int] = set()
         self._holed: set[int] = set()
 
     async def run(self) -> None:
-        await self._read_index()
-        in_index = self.known.count
+        follows_changes = self._plan.kind == "incremental" and self._source.features.incremental == "delta"
+        trust_stamps = await self._read_index()
+        # A source that tells its changes is believed: what it names is sent, whatever the index has.
+        known = None if follows_changes else self.known
+        self._preparer = Preparer(
+            self._plan,
+            self._settings,
+            self._counters,
+            known,
+            trust_stamps=trust_stamps and not follows_changes,
+            compare_access=self._source.features.document_level_security,
+        )
+        if follows_changes:
+            await self._read(self._source.changes(self._plan.cursor, self._plan.advanced_rules), 0)
+        elif self._plan.kind == "access_control":
+            await self._read_identities()
+        else:
+            await self._read_partitions()
+        self.told.unchanged, self.told.dropped = self._counters.unchanged, self._counters.filtered
+        if not follows_changes:
+            await self._judge_what_is_gone()
+
+    async def _read_partitions(self) -> None:
         async with aclosing(self._source.partitions(self._plan.advanced_rules)) as partitions:
             async for partition in partitions:
                 key = hash64(partition.key.encode("utf-8", "surrogatepass"))
                 self._named.add(key)
                 await self._read(self._source.documents(partition), key)
-        told, counters = self.told, self._counters
-        told.unchanged, told.dropped = counters.unchanged, counters.filtered
+
+    async def _read_identities(self) -> None:
+        key = hash64(b"identities")
+        self._named.add(key)
+        async with aclosing(self._source.identities()) as listing:
+            async for found in listing:
+                items = found if isinstance(found, list | tuple) else (found,)
+                for item in items:
+                    if isinstance(item, Failure):
+                        await self._failure(item, key)
+                await self._compare_identities([item for item in items if isinstance(item, Identity)])
+
+    async def _judge_what_is_gone(self) -> None:
+        told = self.told
         listed = Listed(closed=self._named - self._holed, named=self._named, all_named=True)
         gone = 0
         async with aclosing(self.known.unseen()) as pages:
@@ -111,27 +166,46 @@ class _Rehearsing:
                         gone += 1
                         self._sample(told.deleted_samples, one)
         told.deleted += gone
-        verdict = judge_deletions(gone, in_index, self._settings.deletions, confirmed=self._plan.deletions_confirmed)
+        verdict = judge_deletions(
+            gone, self.known.count, self._settings.deletions, confirmed=self._plan.deletions_confirmed
+        )
         told.held_back = verdict.action == "hold_back"
         if verdict.why:
             told.notes.append(verdict.why)
 
-    async def _read_index(self) -> None:
-        ledger = Ledger(self._store, self._plan.index)
+    async def _read_index(self) -> bool:
+        """Learn what is in the index. Tell whether equal timestamps prove that a document is unchanged."""
+        plan, settings = self._plan, self._settings
+        ledger = Ledger(self._store, plan.index)
         try:
             await ledger.open()
         except NotFound:
-            self.told.notes.append(f"the index {self._plan.index!r} does not exist yet")
-            return
-        entries = await ledger.load(self._settings.known_memory_size_bytes // 2) if ledger.is_stored else None
+            self.told.notes.append(f"the index {plan.index!r} does not exist yet")
+            return False
+        assert ledger.head is not None
+        by_stamp = (
+            plan.kind == "incremental" and settings.skip_unchanged and ledger.head.setup in ("", plan.setup.hex())
+        )
+        entries = None
+        if ledger.is_stored and not by_stamp:
+            entries = await ledger.load(settings.known_memory_size_bytes // 2)
         try:
-            pages = read_index(self._store, self._plan.index, self.known, entries, None, timestamps=False)
+            pages = read_index(
+                self._store,
+                plan.index,
+                self.known,
+                entries,
+                None,
+                timestamps=by_stamp or plan.kind == "access_control",
+                access_lists=by_stamp and self._source.features.document_level_security,
+            )
             async with aclosing(pages):
                 async for _ in pages:
                     pass
         finally:
             if entries is not None:
                 entries.close()
+        return by_stamp
 
     async def _read(self, listing: Listing, partition: int) -> None:
         page: list[Document] = []
@@ -165,13 +239,35 @@ class _Rehearsing:
             title = next((document.fields[name] for name in _TITLES if document.fields.get(name)), None)
             if title is not None and document.fields.get("id") is not None:
                 self._titles[str(document.fields["id"])] = str(title)
+        await self._tell(prepared)
+
+    async def _compare_identities(self, found: list[Identity]) -> None:
+        usable: list[Identity] = []
+        written: list[tuple[str, dict[str, object]]] = []
+        for identity in found:
+            try:
+                one = document_id(identity.id)
+            except InvalidDocumentId as refused:
+                self.told.failed += 1
+                self._sample(self.told.failures, f"{str(identity.fields)[:80]}: {refused}")
+                continue
+            usable.append(identity)
+            written.append((one, identity_as_written(identity, one)))
+        if written:
+            await self._tell(await self._preparer.identities(usable, written))
+
+    async def _tell(self, prepared: Prepared) -> None:
+        """Count and sample what would be sent."""
         for refused in prepared.refused:
             self.told.failed += 1
             self._sample(self.told.failures, f"{refused.what}: {refused.why}")
-        for operation in prepared.operations:
-            self._count(operation.id, operation.kind, operation.is_new)
-        for wanted in prepared.wanted:
-            self._count(wanted.id, "index", wanted.row < 0)
+        sent = [(operation.id, operation.kind) for operation in prepared.operations]
+        sent += [(wanted.id, "index") for wanted in prepared.wanted]
+        found = await self.known.find([one for one, _ in sent])
+        for (one, kind), row in zip(sent, found.rows, strict=True):
+            # A change feed tells deletions of documents, too, that were never here.
+            if kind != "delete" or row >= 0:
+                self._count(one, kind, row < 0)
         self._titles.clear()
 
     def _count(self, one: str, kind: str, is_new: bool) -> None:

@@ -230,10 +230,11 @@ async def _check_index(store: Store, plan: Plan) -> None:
 
 async def _make_api_key(store: Store, index_name: str, remarks: list[str]) -> dict[str, Any] | None:
     """Make a key that may do what a service needs for this connector; without the right to, go on and say so."""
-    from ..protocol.indices import CONNECTORS_INDEX, JOBS_INDEX, acl_index
+    from ..protocol.indices import CONNECTORS_ALIAS, acl_index
     from ..protocol.store import StoreError
 
-    indices = [index_name, acl_index(index_name), f"{CONNECTORS_INDEX}*", f"{JOBS_INDEX}*"]
+    # The alias, since requests name it: a right to what is behind an alias is none to the alias. It covers the jobs, too.
+    indices = [index_name, acl_index(index_name), f"{CONNECTORS_ALIAS}*"]
     role = {
         "cluster": ["monitor", "manage_connector"],
         "index": [{"names": indices, "privileges": ["all"], "allow_restricted_indices": False}],

@@ -15,8 +15,8 @@ import click
 
 from .exits import Exit
 from .failures import CommandFailed
-from .options import Command
-from .terminal import counted, in_bytes, is_terminal
+from .options import Command, format_option
+from .terminal import counted, in_bytes, is_terminal, print_json
 
 if TYPE_CHECKING:
     from ..protocol.store import Store
@@ -48,7 +48,8 @@ class Kind:
     type=click.Path(path_type=Path),
     help="Where the node keeps its data.  [callboard/demo in your data folder]",
 )
-def demo(folder: Path | None, query: str | None, data: Path | None) -> int:
+@format_option("text", "json", default="text")
+def demo(folder: Path | None, query: str | None, data: Path | None, format_: str) -> int:
     """Sync a folder into the built-in node, and search it.
 
     Without DIR it takes the sample that comes with Callboard: the papers of an invented theatre, in seven file formats. Run it again
@@ -58,7 +59,7 @@ def demo(folder: Path | None, query: str | None, data: Path | None) -> int:
 
     chosen = checked_folder(folder) if folder else SAMPLE
     where = (data or default_data_folder()).expanduser().absolute()
-    return run_async(_demo, chosen, where, query)
+    return run_async(_demo, chosen, where, query, format_ == "json")
 
 
 def checked_folder(folder: Path) -> Path:
@@ -88,7 +89,7 @@ def index_name_for(folder: Path) -> str:
     return f"demo-{word}"[:100].rstrip("-")
 
 
-async def _demo(folder: Path, data: Path, query: str | None) -> int:
+async def _demo(folder: Path, data: Path, query: str | None, as_json: bool) -> int:
     from ..node import open_node
     from ..protocol.store import Target, open_store
     from .embedding import data_folder, open_attachment_reader
@@ -96,6 +97,7 @@ async def _demo(folder: Path, data: Path, query: str | None) -> int:
     from .own_connector import connector_for, entered
     from .sync import exit_code, print_ended
 
+    tell = _nothing if as_json else _say
     index_name = index_name_for(folder)
     values = {"directory": str(folder)}
     await check_source("dir", entered("dir", {}, values))
@@ -104,21 +106,47 @@ async def _demo(folder: Path, data: Path, query: str | None) -> int:
             open_attachment_reader() as read_attachment,
             open_node(data, port=0, attachment_reader=read_attachment) as node,
         ):
-            _say("Node", f"{node.url}, a small Elasticsearch for this machine; its data is in {_short(data)}")
+            tell("Node", f"{node.url}, a small Elasticsearch for this machine; its data is in {_short(data)}")
             async with open_store(Target(url=node.url, role="cli")) as store:
                 await store.ensure_indices()
                 connector = await connector_for(store, "dir", index_name, values, f"Demo: {folder.name}")
                 keep()
-                _say("Source", f"the folder {_short(folder)}, as connector {connector.id}")
+                tell("Source", f"the folder {_short(folder)}, as connector {connector.id}")
                 ended = await run_one_shot(
                     store, connector, "full", title=f"Syncing {folder.name} into {index_name}", alone=True
                 )
+                if as_json:
+                    print_json(await _facts(store, index_name, folder, data, query, ended))
+                    return exit_code(ended)
                 _say("Sync", "", end="")
                 print_ended(ended, index_name)
                 if ended.report.status != "completed":
                     return exit_code(ended)
                 await _show(store, index_name, folder, data, query, ended)
     return Exit.DONE
+
+
+async def _facts(
+    store: Store, index_name: str, folder: Path, data: Path, query: str | None, ended: Ended
+) -> dict[str, Any]:
+    """What the demonstration did, for a script."""
+    from .search import as_json, find, request_body
+
+    documents = await _documents(store, index_name)
+    words = query or _words_for(folder, documents)
+    found = await find(store, index_name, request_body(words, size=5)) if documents else None
+    return {
+        "folder": str(folder),
+        "data": str(data),
+        "index": index_name,
+        "sync": {"connector_id": ended.connector_id, **ended.report.as_json()},
+        "types": [attrs.asdict(kind) for kind in kinds(documents)],
+        "search": as_json(index_name, words, found) if found is not None else None,
+    }
+
+
+def _words_for(folder: Path, documents: Iterable[dict[str, Any]]) -> str:
+    return SAMPLE_QUERY if folder == SAMPLE else telling_word(_texts(documents))
 
 
 async def _show(store: Store, index_name: str, folder: Path, data: Path, query: str | None, ended: Ended) -> None:
@@ -130,7 +158,7 @@ async def _show(store: Store, index_name: str, folder: Path, data: Path, query: 
     if not documents:
         click.echo("\nThe folder holds no files that could be indexed.")
         return
-    words = query or (SAMPLE_QUERY if folder == SAMPLE else telling_word(_texts(documents)))
+    words = query or _words_for(folder, documents)
     click.echo()
     _say("Search", f'callboard search {index_name} "{words}" --embedded {_short(data)}')
     found: Hits = await find(store, index_name, request_body(words, size=5))
@@ -219,6 +247,10 @@ def _print_next_steps(index_name: str, folder: Path, data: Path) -> None:
 def _say(label: str, text: str, *, end: str = "\n") -> None:
     shown = click.style(label.ljust(8), bold=True, fg="green") if is_terminal() else label.ljust(8)
     click.echo(f"{shown}{text}".rstrip() if end else shown, nl=bool(end))
+
+
+def _nothing(_label: str, _text: str, *, end: str = "\n") -> None:
+    """Say nothing: a script wants the facts alone."""
 
 
 def _short(path: Path) -> str:

@@ -14,8 +14,9 @@ import click
 from .exits import Exit
 from .failures import CommandFailed
 from .options import DEFAULT_URL, read_secret_file
-from .profiles import DEFAULT_PROFILE, Profile, load_profile, profile_path, read_profile_file
+from .profiles import DEFAULT_PROFILE, REFERENCE_FILE, Profile, load_profile, profile_path, read_profile_file
 from .prompting import ask_secret
+from .terminal import note
 
 if TYPE_CHECKING:
     from ..actors.extraction import ExtractionSettings
@@ -64,6 +65,10 @@ class Destination:
         remembered = None if url else _remembered(profile)
         if remembered is not None and not (api_key_file or user):
             return remembered
+        if not (url or api_key_file or user or remembered or os.environ.get("CALLBOARD_API_KEY")):
+            found = _left_by_the_reference()
+            if found is not None:
+                return found
         api_key = read_secret_file(api_key_file, "API key") if api_key_file else None
         if api_key is None and user is None:
             api_key = os.environ.get("CALLBOARD_API_KEY") or None
@@ -118,6 +123,18 @@ def _remembered(profile: str | None) -> Destination | None:
     if named is None and not profile_path(DEFAULT_PROFILE).exists():
         return None
     return Destination.of_profile(load_profile(named or DEFAULT_PROFILE))
+
+
+def _left_by_the_reference() -> Destination | None:
+    """The server that the reference's command line has logged in to from this folder, if it has.
+
+    Its file is never changed, and only taken whole: whoever names a server or credentials is not thinking of it.
+    """
+    if not REFERENCE_FILE.is_file():
+        return None
+    found = Destination.of_profile(read_profile_file(REFERENCE_FILE))
+    note(f"Using {found.url} of {REFERENCE_FILE}, which others may be able to read. Better: callboard login")
+    return found
 
 
 def _checked(url: str) -> str:

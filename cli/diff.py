@@ -14,6 +14,7 @@ from .terminal import counted, note, print_json, print_table
 
 if TYPE_CHECKING:
     from ..actors.difference import Difference
+    from ..protocol.store import Store
     from .destination import Destination
 
 VALUE_WIDTH_MAX = 60
@@ -67,10 +68,20 @@ async def _compare(
     from .destination import open_destination
 
     async with open_destination(here) as store:
+        await _check_index(store, left)
         if there is None:
+            await _check_index(store, right)
             return await compare(Place(store, left), Place(store, right), ignore=ignored, examples_max=examples)
         async with open_destination(there) as other:
+            await _check_index(other, right)
             return await compare(Place(store, left), Place(other, right), ignore=ignored, examples_max=examples)
+
+
+async def _check_index(store: Store, name: str) -> None:
+    from .index import index_exists
+
+    if not await index_exists(store, name):
+        raise CommandFailed(f"There is no index {name!r}.", hint="See: callboard index list", code=Exit.NOT_FOUND)
 
 
 def _show(found: Difference, left: str, right: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import click
@@ -34,5 +36,7 @@ def fetch_tika(target: Path | None) -> None:
     try:
         jar: Path = run_async(fetch, target.expanduser().absolute() if target else default_target())
     except ExtractionUnavailable as unavailable:
-        raise CommandFailed(str(unavailable), code=Exit.FAILED) from None
+        # Maven tells a full disk in its own words only.
+        is_full = os.strerror(errno.ENOSPC) in str(unavailable)
+        raise CommandFailed(str(unavailable), code=Exit.LOCAL if is_full else Exit.FAILED) from None
     click.echo(str(jar))

@@ -15,6 +15,9 @@ import attrs
 
 from .exits import Exit
 
+NODE_IS_FULL = "the node cannot write: its disk is full"
+"""How the built-in node says that its data folder takes no more."""
+
 
 class CommandFailed(Exception):
     """A command cannot go on, and knows what to tell the person who typed it."""
@@ -85,6 +88,9 @@ def _of_our_layers(error: BaseException) -> Explanation | None:
 
     text = one_line(str(error))
     sources, store = "sources.errors", "protocol.store"
+    if is_a(store, "TooManyRequests") and NODE_IS_FULL in text:
+        # As Elasticsearch does, the node answers 429 to this and to much else, and only its sentence tells them apart.
+        return Explanation(text, "Free some space, or choose another data folder.", Exit.LOCAL)
     if is_a(sources, "NotFound"):
         return Explanation(text, "", Exit.NOT_FOUND)
     if is_a(sources, "CredentialsError", "PermissionDenied"):
@@ -107,6 +113,8 @@ def _of_our_layers(error: BaseException) -> Explanation | None:
         return Explanation(text, "", Exit.NOT_FOUND)
     if is_a(store, "StoreError"):
         return Explanation(text, "", Exit.FAILED)
+    if is_a("node.storage.database", "UnusableData"):
+        return Explanation(text, "Choose another folder, or stop the node that uses this one.", Exit.LOCAL)
     if is_a("protocol.configuration", "InvalidConfiguration") or is_a("protocol.cron", "InvalidCron"):
         return Explanation(text, "", Exit.USAGE)
     if is_a("protocol.indices", "InvalidIndexName"):

@@ -12,11 +12,11 @@ import click
 from .destination import Destination, open_destination, root_option
 from .exits import Exit
 from .failures import CommandFailed
-from .options import DEFAULT_URL, Command, read_secret_file
+from .options import DEFAULT_URL, Command, format_option, read_secret_file
 from .profiles import DEFAULT_PROFILE, Profile, profile_path, save_profile
 from .prompting import ask, ask_secret, confirm
 from .running import run_async
-from .terminal import say
+from .terminal import print_json, say
 
 
 @click.command(cls=Command)
@@ -45,6 +45,7 @@ from .terminal import say
 @click.option("--ca-certs", metavar="FILE", type=click.Path(path_type=Path), help="Certificates to trust.")
 @click.option("--insecure", is_flag=True, help="Do not check the server's certificate.")
 @click.option("-y", "--yes", is_flag=True, help="Replace an existing profile without asking.")
+@format_option("text", "json", default="text")
 def login(
     host: str | None,
     method: str,
@@ -55,6 +56,7 @@ def login(
     ca_certs: Path | None,
     insecure: bool,
     yes: bool,
+    format_: str,
 ) -> None:
     """Check credentials and remember them.
 
@@ -78,12 +80,18 @@ def login(
     )
     if path.exists() and not confirm(f"{path} exists. Replace it?", yes=yes):
         raise CommandFailed("Nothing was changed.", code=Exit.FAILED)
-    greeting = run_async(_check, Destination.of_profile(made))
+    destination = Destination.of_profile(made)
+    version = run_async(_check, destination)
     save_profile(path, made)
-    say(click.style(f"Logged in to {greeting}; remembered in {path}.", fg="green" if os.isatty(1) else None))
+    if format_ == "json":
+        print_json({"host": made.host, "version": version, "remembered_in": str(path)})
+        return
+    greeting = f"Logged in to {destination.title} (Elasticsearch {version}); remembered in {path}."
+    say(click.style(greeting, fg="green" if os.isatty(1) else None))
 
 
 async def _check(destination: Destination) -> str:
+    """The version of the server, if it takes the credentials."""
     async with open_destination(destination) as store:
         info: Any = (await store.client.info()).body
-    return f"{destination.title} (Elasticsearch {info['version']['number']})"
+    return str(info["version"]["number"])

@@ -61,7 +61,13 @@ def read_fault_plan(path: Path) -> ServerFaultPlan:
         return read_plan(yaml.safe_load(path.expanduser().read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise CommandFailed(f"The fault plan {str(path)!r} does not exist.", code=Exit.NOT_FOUND) from None
-    except (InvalidPlan, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise CommandFailed(
+            f"The fault plan {str(path)!r} cannot be used: it is not YAML{where}.", code=Exit.USAGE
+        ) from None
+    except InvalidPlan as error:
         reason = " ".join(str(error).split())
         raise CommandFailed(f"The fault plan {str(path)!r} cannot be used: {reason}", code=Exit.USAGE) from None
 

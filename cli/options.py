@@ -71,6 +71,8 @@ def environment(command: click.Command) -> dict[str, str]:
             "CALLBOARD_PROFILE": "In place of --profile.",
             "XDG_CONFIG_HOME": "Profiles are kept in callboard/profiles below it.  [~/.config]",
         }
+    if any("--token-file" in parameter.opts for parameter in command.params):
+        found |= {"CALLBOARD_OPERATIONS_TOKEN": "What the service wants to be shown."}
     return found | {
         "CALLBOARD_DEBUG": "Anything but empty: as --debug.",
         "NO_COLOR": "Anything but empty: no colours.",

@@ -22,6 +22,8 @@ from .failures import CommandFailed
 from .private_files import write_private
 
 DEFAULT_PROFILE = "default"
+REFERENCE_FILE = Path(".cli", "config.yml")
+"""Where the reference's command line keeps its server and credentials, below the folder that it is run in."""
 
 
 @attrs.frozen(kw_only=True)

@@ -111,8 +111,6 @@ def _rehearsed(destination: Destination, wish: Wish, format_: str) -> int:
     """Print what a sync would do, and return the exit code."""
     from .running import run_async
 
-    if wish.kind != "full":
-        raise click.UsageError("--dry-run rehearses full syncs only; leave out --type.")
     told = run_async(_rehearse, destination, wish)
     if format_ == "json":
         print_json(attrs.asdict(told))
@@ -142,6 +140,7 @@ def _rehearsed(destination: Destination, wish: Wish, format_: str) -> int:
 async def _rehearse(destination: Destination, wish: Wish) -> Rehearsal:
     from ..actors.job import JobFailed
     from ..actors.rehearsal import rehearse
+    from ..protocol.documents import JobType
     from .destination import open_destination
     from .failures import CommandFailed
     from .own_connector import connector_as_if
@@ -152,7 +151,7 @@ async def _rehearse(destination: Destination, wish: Wish) -> Rehearsal:
     async with open_destination(destination) as store:
         connector = await connector_as_if(store, wish.service_type, wish.index_name, wish.values)
         try:
-            return await rehearse(store, connector)
+            return await rehearse(store, connector, job_type=JobType(wish.kind))
         except JobFailed as failed:
             raise CommandFailed(str(failed)) from failed
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import select
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 
 from .exits import Exit
 from .failures import CommandFailed
-from .options import Command, format_option
+from .options import Command, format_option, read_secret_file
 from .terminal import print_json
 
 DEFAULT_URL = "http://127.0.0.1:8089"
@@ -21,13 +23,18 @@ DEFAULT_URL = "http://127.0.0.1:8089"
 
 @click.command(cls=Command)
 @click.option("--url", default=DEFAULT_URL, show_default=True, help="Operations address of the service.")
-@click.option("--token", envvar="CALLBOARD_OPERATIONS_TOKEN", help="Its token, if it has one.")
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Read its token from the first line of a file; or set CALLBOARD_OPERATIONS_TOKEN.",
+)
 @click.option(
     "--every", "every_s", default=1.0, show_default=True, type=click.FloatRange(0.2), help="Seconds between looks."
 )
 @click.option("--once", is_flag=True, help="Show it once and end.")
 @format_option("text", "json", default="text")
-def top(url: str, token: str | None, every_s: float, once: bool, format_: str) -> int:
+def top(url: str, token_file: Path | None, every_s: float, once: bool, format_: str) -> int:
     """Watch a running service.
 
     It shows connectors, running jobs and what limits them. Press q to leave.
@@ -38,6 +45,7 @@ def top(url: str, token: str | None, every_s: float, once: bool, format_: str) -
     from rich.console import Console
     from rich.live import Live
 
+    token = read_secret_file(token_file, "token") if token_file else os.environ.get("CALLBOARD_OPERATIONS_TOKEN")
     headers = {"authorization": f"Bearer {token}"} if token else {}
     with httpx.Client(base_url=url, headers=headers, timeout=5.0) as client:
         seen = _look(client, url)
@@ -66,13 +74,31 @@ def _look(client: Any, url: str) -> dict[str, Any]:
         raise CommandFailed(
             f"No service answers at {url}: {exc}.",
             hint="Set callboard.operations.enabled: true in its configuration, or give its address with --url.",
+            code=Exit.UNREACHABLE,
         ) from None
-    if told.status_code == 401:
-        raise CommandFailed(f"{url} wants a token.", hint="Give it with --token or CALLBOARD_OPERATIONS_TOKEN.")
-    if told.status_code != 200:
-        raise CommandFailed(f"{url} answered {told.status_code}; it may be no service of Callboard.")
-    seen: dict[str, Any] = told.json()
+    if told.status_code in (401, 403):
+        raise CommandFailed(
+            f"{url} wants another token.",
+            hint="Give it with --token-file or CALLBOARD_OPERATIONS_TOKEN.",
+            code=Exit.REFUSED,
+        )
+    seen = _facts(told)
+    if seen is None:
+        raise CommandFailed(
+            f"{url} answered {told.status_code}; it may be no service of Callboard.", code=Exit.UNREACHABLE
+        )
     return seen
+
+
+def _facts(answer: Any) -> dict[str, Any] | None:
+    """What a service tells of itself; None if it is something else that answers."""
+    if answer.status_code != 200:
+        return None
+    try:
+        told = answer.json()
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) and "worker" in told else None
 
 
 @contextmanager

@@ -70,7 +70,7 @@ class Emit:
                 self._refuse(str(identity.fields)[:80], str(exc), progress)
                 continue
             usable.append(identity)
-            written.append((one, _identity(identity, one)))
+            written.append((one, identity_as_written(identity, one)))
         if written:
             await self._hand_on(await self._preparer.identities(usable, written), progress, len(written))
 
@@ -125,7 +125,8 @@ def _once_each(page: list[Document]) -> list[list[Document]]:
     return parts
 
 
-def _identity(identity: Identity, document_id: str) -> dict[str, object]:
+def identity_as_written(identity: Identity, document_id: str) -> dict[str, object]:
+    """The document that an identity becomes in the index of access control."""
     if identity.document is not None:
         document = dict(identity.document)
         document.pop("_id", None)

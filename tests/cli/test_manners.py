@@ -103,11 +103,14 @@ def test_a_dry_run_says_what_a_sync_then_does_and_writes_nothing(callboard: Any,
     assert (after["indexed"], after["deleted"]) == (2, 1)
 
 
-def test_a_dry_run_is_for_full_syncs_and_reaches_the_source(callboard: Any, notes: Path, tmp_path: Path) -> None:
+def test_a_dry_run_reaches_the_source_and_refuses_what_it_cannot_do(
+    callboard: Any, notes: Path, tmp_path: Path
+) -> None:
     sync = ("sync", "dir", "--index", "notes", "--embedded", tmp_path / "data", "--dry-run")
     missing = callboard(*sync, "--set", f"directory={tmp_path / 'missing'}")
     missing.assert_failed(Exit.NOT_FOUND, "missing")
-    callboard(*sync, "--set", f"directory={notes}", "--type", "incremental").assert_failed(Exit.USAGE, "--dry-run")
+    for kind, words in (("incremental", "no incremental sync"), ("access_control", "no document-level security")):
+        callboard(*sync, "--set", f"directory={notes}", "--type", kind).assert_failed(Exit.FAILED, words)
     assert not (tmp_path / "data").exists()
 
 

@@ -196,7 +196,11 @@ def test_on_a_terminal_there_is_a_live_display_and_it_goes_away(callboard: Any, 
     text = shown.decode()
     assert "in the queue" in text
     assert "\x1b[2K" in text or "\x1b[1A" in text, "the display was not taken away"
-    assert "3 documents indexed" in text.splitlines()[-1]
+    result, *after = [
+        line for line in text.splitlines() if "3 documents indexed" in line or "callboard job list" in line
+    ]
+    assert result.rpartition("\x1b[2K")[2].startswith("notes: 3 documents indexed")
+    assert len(after) == 1, "the last lines are the result and where its jobs are"
 
 
 def test_a_sync_that_was_killed_is_gone_on_with(callboard: Any, tmp_path: Path) -> None:
