@@ -237,6 +237,9 @@ class OperationsSettings:
     host: str = option("Address to listen on. Anything but loopback needs `token`.", "127.0.0.1")
     port: int = option("Port to listen on; 0 takes a free one.", 8089, at_least=0, at_most=65535)
     token: str | None = option("What a visitor must present.", None, secret=True)
+    names: tuple[str, ...] = option(
+        "Host names under which people reach the page, beside `localhost` and addresses; other names are refused.", ()
+    )
     traces: bool = option("Make OpenTelemetry traces of jobs; needs the extra `opentelemetry`.", False)
 
 

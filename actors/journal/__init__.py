@@ -11,13 +11,15 @@ from .keeping import follow_journal as follow_journal
 from .keeping import forget_old as forget_old
 from .keeping import read_journal as read_journal
 from .keeping import write_entries as write_entries
+from .story import Line as Line
 from .story import story as story
+from .story import told as told
 from .telling import Teller as Teller
 from .telling import shown as shown
 from .telling import tell as tell
 from .telling import telling as telling
 
 __all__ = [
-    "JOURNAL_INDEX", "KINDS", "Entry", "Happening", "JournalTask", "Queue", "Teller", "follow_journal", "forget_old",
-    "read_entry", "read_journal", "shown", "story", "tell", "telling", "write_entries",
+    "JOURNAL_INDEX", "KINDS", "Entry", "Happening", "JournalTask", "Line", "Queue", "Teller", "follow_journal", "forget_old",
+    "read_entry", "read_journal", "shown", "story", "tell", "telling", "told", "write_entries",
 ]  # fmt: skip

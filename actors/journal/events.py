@@ -525,6 +525,14 @@ class ServiceStopped(Happening):
         return "The service stops."
 
 
+@_event("A person pressed a button of the operations page.")
+class PersonActed(Happening):
+    what: str
+
+    def sentence(self) -> str:
+        return f"Somebody {self.what} on the operations page."
+
+
 @_event("An actor has ended with an error.", level="error")
 class ActorCrashed(Happening):
     path: str

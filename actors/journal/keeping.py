@@ -7,7 +7,7 @@ written as soon as writing works again. Nothing that tells ever waits for the jo
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -27,6 +27,7 @@ from .events import (
     EntriesFolded,
     Entry,
     Happening,
+    Level,
     PartitionClosed,
     PartitionOpened,
     Retried,
@@ -214,10 +215,15 @@ async def read_journal(
     job_id: str | None = None,
     connector_id: str | None = None,
     since: str | None = None,
+    levels: Sequence[Level] = (),
     limit: int = PAGE,
 ) -> list[tuple[str, Entry]]:
-    """The latest `limit` entries with their ids, oldest first; of a job or a connector if named. Raises `StoreError`."""
-    terms = [{"term": {name: value}} for name, value in (("job_id", job_id), ("connector_id", connector_id)) if value]
+    """The latest `limit` entries with their ids, oldest first; of a job, a connector or some levels if named. Raises `StoreError`."""
+    terms: list[dict[str, Any]] = [
+        {"term": {name: value}} for name, value in (("job_id", job_id), ("connector_id", connector_id)) if value
+    ]
+    if levels:
+        terms.append({"terms": {"level": list(levels)}})
     ranges: list[dict[str, Any]] = [{"range": {"at": {"gte": since}}}] if since else []
     try:
         told = await store.client.search(

@@ -12,6 +12,7 @@ from .events import (
     DeadLetter,
     Entry,
     Happening,
+    Level,
     PartitionClosed,
     PartitionOpened,
     Retried,
@@ -25,20 +26,36 @@ FOLDED = (BatchesSettled, Throttled, Retried, DeadLetter, PartitionOpened, Parti
 DEAD_LETTERS_NAMED = 3
 
 
-def story(entries: Iterable[Entry], *, zone: tzinfo | None = None) -> list[str]:
-    """Tell what happened, oldest first: `12:03 Elasticsearch answered 429; waited 40 s as told.`
+@attrs.frozen
+class Line:
+    """One line of a story."""
 
-    Neighbours of one kind become one line. The date is told once for each day. Times are those of `zone`, or as they are.
-    """
+    at: datetime
+    text: str
+    level: Level
+
+
+def told(entries: Iterable[Entry]) -> list[Line]:
+    """Tell what happened, oldest first. Neighbours of one kind become one line."""
     ordered = sorted(entries, key=lambda entry: (entry.at, entry.number))
+    return [
+        Line(run[0].at, _line([entry.happening for entry in run]), run[0].happening.level) for run in _runs(ordered)
+    ]
+
+
+def story(entries: Iterable[Entry], *, zone: tzinfo | None = None) -> list[str]:
+    """Write what `told` tells as text: `12:03 Elasticsearch answered 429; waited 40 s as told.`
+
+    The date is told once for each day. Times are those of `zone`, or as they are.
+    """
     lines: list[str] = []
     day = None
-    for run in _runs(ordered):
-        at = _local(run[0].at, zone)
+    for line in told(entries):
+        at = _local(line.at, zone)
         if day != at.date() and day is not None:
             lines.append(f"{at.date().isoformat()}")
         day = at.date()
-        lines.append(f"{at:%H:%M} {_line([entry.happening for entry in run])}")
+        lines.append(f"{at:%H:%M} {line.text}")
     return lines
 
 

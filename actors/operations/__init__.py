@@ -1,9 +1,9 @@
-"""Metrics, health, and live data of a running service, served over HTTP."""
+"""Metrics, health, live data and the page of a running service, served over HTTP."""
 
 from .app import OperationsApp as OperationsApp
-from .app import Request as Request
-from .app import Response as Response
-from .app import answer as answer
+from .http import Request as Request
+from .http import Response as Response
+from .http import answer as answer
 from .metrics import METRICS as METRICS
 from .metrics import Metrics as Metrics
 from .serving import OperationsRefused as OperationsRefused

@@ -1,20 +1,22 @@
-"""The operations server's ASGI application: metrics, health, JSON and server-sent events. The page adds its routes to it."""
+"""The operations server's ASGI application: metrics, health, JSON, server-sent events, and the page."""
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote
 
-import attrs
 import orjson
 import structlog
 import trio
 
 from ...runtime import System
 from ..service_state import ServiceState
+from .access import Access
+from .http import Request, Response, answer
 from .metrics import Metrics
+from .page import Page
+from .throughput import Throughput
 from .view import connector_view, job_view, overview, tree_view, unready
 
 log = structlog.get_logger(__name__)
@@ -25,49 +27,38 @@ OPEN_PATHS = frozenset({"/health", "/ready"})
 """Probes carry no token, and tell nothing but whether all is well."""
 
 
-@attrs.frozen
-class Request:
-    """One request, without its body."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    query: str = ""
-    receive: Any = None
-
-
-@attrs.frozen
-class Response:
-    """What is answered at once."""
-
-    body: bytes
-    status: int = 200
-    media_type: str = "application/json"
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-def answer(data: Any, status: int = 200) -> Response:
-    """Answer with JSON."""
-    return Response(orjson.dumps(data), status)
-
-
-Handler = Callable[[Request], Awaitable[Response]]
-
-
 class OperationsApp:
-    """Add handlers with `routes[METHOD, PREFIX]`; the longest prefix that fits answers."""
+    """Answers whoever presents the token, or comes from this machine if there is none, under a name that is known."""
 
-    def __init__(self, state: ServiceState, system: System, metrics: Metrics, token: str | None = None) -> None:
-        self.state, self.system, self.metrics, self._token = state, system, metrics, token
-        self.routes: dict[tuple[str, str], Handler] = {}
+    def __init__(
+        self,
+        state: ServiceState,
+        system: System,
+        metrics: Metrics,
+        token: str | None = None,
+        *,
+        names: Collection[str] = (),
+        speeds: Throughput | None = None,
+    ) -> None:
+        self.state, self.system, self.metrics = state, system, metrics
+        self._access = Access(token, names)
+        self._page = Page(state, system, self._access, Throughput() if speeds is None else speeds)
         self._watchers = 0
 
     def may_enter(self, request: Request) -> bool:
-        """Whether the request presents the token, compared in constant time; anybody may if none is set."""
-        if not self._token or request.path in OPEN_PATHS:
+        """Whether the request presents the token or a session; anybody may if no token is set."""
+        if not self._access.needs_token or request.path in OPEN_PATHS:
             return True
-        given = request.headers.get("authorization", "")
-        return hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode())
+        if self._access.is_bearer(request.headers.get("authorization", "")):
+            return True
+        session = self._page.session(request)
+        return session is not None and session.is_member
+
+    def is_misdirected(self, request: Request) -> bool:
+        """Whether the request was sent to a name that is not ours, as a page elsewhere makes a browser do."""
+        if request.path in OPEN_PATHS or self._access.is_bearer(request.headers.get("authorization", "")):
+            return False
+        return not self._access.knows_host(request.headers.get("host", ""))
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -75,26 +66,32 @@ class OperationsApp:
             return
         if scope["type"] != "http":
             return
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        query = scope.get("query_string", b"").decode("latin-1")
-        request = Request(scope["method"], unquote(scope["path"]), headers, query, receive)
-        if request.path == "/events" and self.may_enter(request):
-            await self._events(receive, send)
+        request = _request(scope, receive)
+        may_watch = self.may_enter(request) and not self.is_misdirected(request) and request.method == "GET"
+        if request.path == "/events" and may_watch:
+            await self._events(receive, send, self._overview_event)
+            return
+        session = self._page.session(request)
+        if request.path == "/stream" and may_watch and session is not None:
+            await self._events(receive, send, self._page.follower(request, session))
             return
         try:
             response = await self.respond(request)
-        except Exception as exc:  # noqa: BLE001 - one request ends here; whoever asked and the log are told
-            log.error("operations.defect", path=request.path, why=f"{type(exc).__name__}: {exc}")
+        except Exception as exc:
+            log.error("operations.defect", path=request.path, why=f"{type(exc).__name__}: {exc}", exc_info=exc)
             response = answer({"error": "This could not be answered; the log of the service says why."}, 500)
         await _send(send, response)
 
     async def respond(self, request: Request) -> Response:
         """Find the answer."""
+        if self.is_misdirected(request):
+            why = "This service is not known under this name. Use its address, or add the name to callboard.operations.names."
+            return answer({"error": why}, 421)
+        page = await self._page.respond(request)
+        if page is not None:
+            return page
         if not self.may_enter(request):
             return answer({"error": "Present the token: `Authorization: Bearer TOKEN`."}, 401)
-        wanted = [one for one in self.routes if one[0] == request.method and request.path.startswith(one[1])]
-        if wanted:
-            return await self.routes[max(wanted, key=lambda one: len(one[1]))](request)
         if request.method != "GET":
             return answer({"error": "Only GET is understood here."}, 405)
         return self._get(request.path)
@@ -120,26 +117,48 @@ class OperationsApp:
                 return answer(job_view(state, one))
         return answer({"error": f"There is nothing at {path}."}, 404)
 
-    async def _events(self, receive: Any, send: Any) -> None:
-        """Send the overview whenever it has changed, until the reader leaves or the service stops."""
+    async def _overview_event(self) -> bytes:
+        return b"event: overview\ndata: " + orjson.dumps(overview(self.state)) + b"\n\n"
+
+    async def _events(self, receive: Any, send: Any, piece: Callable[[], Awaitable[bytes]]) -> None:
+        """Send piece after piece, until the reader leaves or the service stops."""
         if self._watchers >= WATCHERS_MAX:
             await _send(send, answer({"error": "Too many watch already."}, 503))
             return
         self._watchers += 1
         try:
-            headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
+            headers = [
+                (b"content-type", b"text/event-stream"),
+                (b"cache-control", b"no-store"),
+                (b"x-content-type-options", b"nosniff"),
+                # A proxy that gathers answers before it hands them on would make nothing live.
+                (b"x-accel-buffering", b"no"),
+            ]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_until_gone, receive, nursery.cancel_scope)
                 while not self.state.stopping.is_set():
-                    data = b"event: overview\ndata: " + orjson.dumps(overview(self.state)) + b"\n\n"
-                    await send({"type": "http.response.body", "body": data, "more_body": True})
+                    await send({"type": "http.response.body", "body": await piece(), "more_body": True})
                     with trio.move_on_after(EVENTS_EVERY_S):
                         await self.state.stopping.wait()
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 nursery.cancel_scope.cancel()
         finally:
             self._watchers -= 1
+
+
+def _request(scope: Any, receive: Any) -> Request:
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    sent = scope.get("raw_path") or quote(scope["path"]).encode()
+    return Request(
+        method=scope["method"],
+        path=scope["path"],
+        headers=headers,
+        query=scope.get("query_string", b"").decode("latin-1"),
+        receive=receive,
+        path_as_sent=sent.partition(b"?")[0].decode("latin-1"),
+        is_https=scope.get("scheme") == "https" or headers.get("x-forwarded-proto") == "https",
+    )
 
 
 async def _lifespan(receive: Any, send: Any) -> None:
@@ -159,8 +178,10 @@ async def _until_gone(receive: Any, scope: trio.CancelScope) -> None:
 async def _send(send: Any, response: Response) -> None:
     headers = [
         ("content-type", response.media_type), ("content-length", str(len(response.body))),
-        ("cache-control", "no-store"), ("x-content-type-options", "nosniff"), *response.headers,
+        ("x-content-type-options", "nosniff"), *response.headers,
     ]  # fmt: skip
+    if not any(name == "cache-control" for name, _ in headers):
+        headers.append(("cache-control", "no-store"))
     raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     await send({"type": "http.response.start", "status": response.status, "headers": raw})
     await send({"type": "http.response.body", "body": response.body})

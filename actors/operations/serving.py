@@ -12,6 +12,7 @@ from ..extraction.serving import open_application
 from ..service_state import ServiceState
 from .app import OperationsApp
 from .metrics import Metrics
+from .throughput import Throughput
 
 LAG_EVERY_S = 1.0
 
@@ -33,7 +34,7 @@ def check_address(host: str, token: str | None) -> None:
 
 
 class OperationsTask(Task):
-    """Serves for as long as it runs, and measures how late the event loop wakes up."""
+    """Serves for as long as it runs, and measures the throughput and how late the event loop wakes up."""
 
     def __init__(self, state: ServiceState, metrics: Metrics) -> None:
         self._state, self._metrics = state, metrics
@@ -41,11 +42,16 @@ class OperationsTask(Task):
     async def run(self, context: Context) -> None:
         """Serve. Raises `OSError` if the port cannot be had."""
         wanted = self._state.settings.callboard.operations
-        app: Any = OperationsApp(self._state, context.system, self._metrics, wanted.token)
+        speeds = Throughput()
+        names = [*wanted.names, wanted.host]
+        app: Any = OperationsApp(self._state, context.system, self._metrics, wanted.token, names=names, speeds=speeds)
         async with open_application(app, wanted.host, wanted.port) as url:
             self._state.operations_url = url
             context.log.info("operations.serves", url=url)
             while True:
                 began_s = trio.current_time()
                 await trio.sleep(LAG_EVERY_S)
-                self._metrics.loop_lag_s = max(0.0, trio.current_time() - began_s - LAG_EVERY_S)
+                passed_s = trio.current_time() - began_s
+                self._metrics.loop_lag_s = max(0.0, passed_s - LAG_EVERY_S)
+                running: dict[str, str] = {job.id: job.connector.id for job in self._state.running.values()}
+                speeds.sample(running, self._state.teller.runs, passed_s)
