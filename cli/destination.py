@@ -162,8 +162,10 @@ async def open_destination(
     With `create`, an embedded data folder that does not exist is made; otherwise it is an error, so that reading never
     leaves an empty folder behind. Raises `CommandFailed` or a `StoreError` that says what to do.
     """
-    from ..protocol.store import Target, open_store
+    from ..protocol.store import RetryPolicy, Target, open_store
+    from .one_shot import ALONE_PATIENCE_S
 
+    alone = RetryPolicy(patience_s=ALONE_PATIENCE_S)
     async with AsyncExitStack() as stack:
         if destination.embedded is not None:
             if not create and not destination.embedded.is_dir():
@@ -175,12 +177,12 @@ async def open_destination(
             from .embedding import open_embedded_node
 
             app = await stack.enter_async_context(open_embedded_node(destination.embedded, extraction))
-            target = Target(embedded=app)
+            target = Target(embedded=app, retries=alone)
         elif destination.is_empty:
             from ..node import open_node
 
             empty = await stack.enter_async_context(open_node(None, port=None))
-            target = Target(embedded=empty.app)
+            target = Target(embedded=empty.app, retries=alone)
         else:
             target = Target(
                 url=destination.url,

@@ -10,7 +10,7 @@ import click
 from .exits import Exit
 from .failures import CommandFailed
 from .options import Command, destination_options, format_option
-from .terminal import counted, note, print_json, print_table
+from .terminal import counted, print_json, print_table
 
 if TYPE_CHECKING:
     from ..actors.difference import Difference
@@ -85,7 +85,7 @@ async def _check_index(store: Store, name: str) -> None:
 
 
 def _show(found: Difference, left: str, right: str) -> None:
-    note(
+    click.echo(
         f"{counted(found.equal, 'document is', 'documents are')} the same; {found.different:,} differ; "
         f"{found.only_left:,} only in {left!r}; {found.only_right:,} only in {right!r}."
     )

@@ -90,7 +90,11 @@ def _of_our_layers(error: BaseException) -> Explanation | None:
     sources, store = "sources.errors", "protocol.store"
     if is_a(store, "TooManyRequests") and NODE_IS_FULL in text:
         # As Elasticsearch does, the node answers 429 to this and to much else, and only its sentence tells them apart.
-        return Explanation(text, "Free some space, or choose another data folder.", Exit.LOCAL)
+        return Explanation(
+            "The disk is full, so the node cannot write.",
+            "Free some space, or choose another data folder.",
+            Exit.LOCAL,
+        )
     if is_a(sources, "NotFound"):
         return Explanation(text, "", Exit.NOT_FOUND)
     if is_a(sources, "CredentialsError", "PermissionDenied"):

@@ -147,7 +147,7 @@ def run(arguments: Sequence[str]) -> int:
         # The reader went away (`callboard search ... | head`): not an error, and nothing can be said to it.
         _let_go_of_output()
         return Exit.DONE
-    except (Exception, KeyboardInterrupt) as problem:  # noqa: BLE001  here a command ends, and says why
+    except (Exception, KeyboardInterrupt, BaseExceptionGroup) as problem:  # noqa: BLE001  here a command ends, and says why
         if debug:
             import traceback
 

@@ -70,11 +70,25 @@ class Callboard:
 
     def on_a_small_disk(self, disk: Path, size_kb: int, *arguments: str | Path) -> Finished:
         """Run it where `disk` is a file system of this size, which nobody else sees. What is left there ends `err`."""
+        return self._mounted(disk, size_kb, "true", "ls -A", *arguments)
+
+    def on_a_full_disk(self, disk: Path, *arguments: str | Path, holding: str = "", **environment: str) -> Finished:
+        """Run it where `disk` takes no byte more, but has a file `config.yml` with this text. What that holds afterwards ends `err`."""
+        fill = 'printf %s "$HOLDING" > config.yml; cat /dev/zero > filler 2>/dev/null'
+        return self._mounted(disk, 64, fill, "cat config.yml", *arguments, HOLDING=holding, **environment)
+
+    def _mounted(
+        self, disk: Path, size_kb: int, before: str, after: str, *arguments: str | Path, **environment: str
+    ) -> Finished:
         unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
         if not shutil.which("unshare") or subprocess.run([*unshare, "true"], capture_output=True).returncode != 0:
             pytest.skip("this machine does not let us mount a small file system")
-        script = f'mount -t tmpfs -o size={size_kb}k tmpfs "$0" && "$@"; code=$?; ls -A "$0" >&2; exit $code'
-        return self._finish([*unshare, "sh", "-c", script, str(disk), *self.command(*arguments)], timeout_s=120)
+        script = (
+            f'mount -t tmpfs -o size={size_kb}k tmpfs "$0" && (cd "$0"; {before}); "$@"; code=$?; '
+            f'cd "$0"; {after} >&2; exit $code'
+        )
+        command = [*unshare, "sh", "-c", script, str(disk), *self.command(*arguments)]
+        return self._finish(command, timeout_s=120, **environment)
 
     def command(self, *arguments: str | Path) -> list[str]:
         return [sys.executable, "-m", "callboard", *map(str, arguments)]
@@ -82,7 +96,9 @@ class Callboard:
     def environment(self, **extra: str) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
         home = self.folder / "home"
-        return kept | {"HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config"), "PYTHONUTF8": "1"} | extra
+        return (
+            kept | {"HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config"), "PYTHONUTF8": "1", "TZ": "UTC"} | extra
+        )
 
     def _finish(self, command: list[str], timeout_s: float = 60, input: str = "", **environment: str) -> Finished:  # noqa: A002
         done = subprocess.run(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -149,18 +152,72 @@ def test_searching_an_index_that_is_not_there(callboard: Any, notes: Path, tmp_p
     callboard("search", "letters", "x", "--embedded", data).assert_failed(Exit.NOT_FOUND, "letters")
 
 
-def test_a_full_disk(callboard: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size_kb", [300, 1500])
+def test_a_sync_onto_a_full_disk(callboard: Any, tmp_path: Path, size_kb: int) -> None:
     notes, disk = tmp_path / "notes", tmp_path / "disk"
     notes.mkdir()
     disk.mkdir()
     for number in range(200):
         (notes / f"{number}.txt").write_text(f"note {number} " * 4000)
     failed = callboard.on_a_small_disk(
-        disk, 1500, "sync", "dir", "--set", f"directory={notes}", "--index", "notes", "--embedded", disk / "data"
+        disk, size_kb, "sync", "dir", "--set", f"directory={notes}", "--index", "notes", "--embedded", disk / "data"
     )
-    assert failed.code in {Exit.LOCAL, Exit.FAILED}, (failed.code, failed.out, failed.err)
+    assert failed.code == Exit.LOCAL, (failed.code, failed.out, failed.err)
     assert "disk is full" in failed.err
     assert "Traceback" not in failed.err
+
+
+def test_a_login_onto_a_full_disk(callboard: Any, answering: Any, tmp_path: Path) -> None:
+    hello = b'{"cluster_name": "c", "version": {"number": "9.5.3", "build_flavor": "default"}, "tagline": "x"}'
+    url = answering(200, hello, Content_Type="application/json", X_elastic_product="Elasticsearch")
+    home = tmp_path / "home"
+    home.mkdir()
+    (tmp_path / "password").write_text("right\n")
+    login = ("login", "--host", url, "--user", "ines", "--password-file", tmp_path / "password")
+    failed = callboard.on_a_full_disk(home, *login)
+    failed.assert_failed(Exit.LOCAL, "default.yml", "No space left")
+    assert "right" not in failed.err
+
+
+def test_a_service_file_on_a_full_disk_stays_as_it_was(callboard: Any, notes: Path, tmp_path: Path) -> None:
+    disk, data = tmp_path / "disk", tmp_path / "data"
+    disk.mkdir()
+    data.mkdir()
+    create = ("connector", "create", "--service-type", "dir", "--index-name", "notes", "--name", "Notes")
+    failed = callboard.on_a_full_disk(
+        disk,
+        *(*create, "--set", f"directory={notes}", "--embedded", data, "--format", "json"),
+        *("--update-config", "--connector-service-config", disk / "config.yml"),
+        holding="# mine\nconnectors: []\n",
+    )
+    assert failed.code == Exit.LOCAL, failed.err
+    made = json.loads(failed.out)
+    assert f"add it to the file by hand: {made['id']}" in failed.err
+    assert failed.err.endswith("# mine\nconnectors: []\n")
+
+
+def test_a_file_that_cannot_be_kept_while_it_is_read(callboard: Any, tmp_path: Path) -> None:
+    file = tmp_path / "letter.pdf"
+    file.write_bytes(b"%PDF-1.7\n" + bytes(range(256)) * 40_000)
+    # A full disk would not do: another folder is then found for what is read.
+    limit = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2**21, 2**21)); "
+    command = [sys.executable, "-c", limit + "runpy.run_module('callboard', run_name='__main__')", "extract", str(file)]
+    done = subprocess.run(command, env=callboard.environment(), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (Exit.LOCAL, ""), done.stderr
+    assert "The disk is full" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_tika_fetched_onto_a_full_disk(callboard: Any, tmp_path: Path) -> None:
+    maven = tmp_path / "bin" / "mvn"
+    maven.parent.mkdir()
+    maven.write_text("#!/bin/sh\necho '[ERROR] cannot copy tika.jar: No space left on device'\nexit 1\n")
+    maven.chmod(0o755)
+    fetch = ("extraction", "fetch-tika", "--to", tmp_path / "tika.jar")
+    callboard(*fetch, PATH=f"{maven.parent}:/usr/bin:/bin").assert_failed(Exit.LOCAL, "No space left")
+    maven.write_text("#!/bin/sh\necho '[ERROR] the mirror has no such file'\nexit 1\n")
+    callboard(*fetch, PATH=f"{maven.parent}:/usr/bin:/bin").assert_failed(Exit.FAILED, "no such file")
+    assert not (tmp_path / "tika.jar").exists()
 
 
 def test_a_node_rehearses_faults_and_says_so_loudly(callboard: Any, tmp_path: Path) -> None:

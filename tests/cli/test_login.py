@@ -56,3 +56,10 @@ def test_without_a_terminal_nothing_is_asked(callboard: Any, answering: Any) -> 
     url = answering(200, HELLO.encode(), **HEADERS)
     callboard("login", "--host", url).assert_failed(Exit.USAGE, "Username")
     callboard("login", "--host", url, "--user", "ines").assert_failed(Exit.USAGE, "CALLBOARD_PASSWORD")
+
+
+def test_scripts_are_told_what_was_remembered_and_where(callboard: Any, answering: Any, tmp_path: Path) -> None:
+    url = answering(200, HELLO.encode(), **HEADERS)
+    done = callboard("login", "--host", url, "--user", "ines", "-o", "json", CALLBOARD_PASSWORD="hunter22")
+    assert json.loads(done.out) == {"host": url, "version": "9.5.3", "remembered_in": str(profile(tmp_path))}
+    assert done.err == ""

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
+import shutil
+import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -28,11 +32,15 @@ class Terminal:
 
     @classmethod
     def run(cls, callboard: Any, *arguments: str | Path, **environment: str) -> Terminal:
+        return cls.run_command(callboard, callboard.command(*arguments), **environment)
+
+    @classmethod
+    def run_command(cls, callboard: Any, command: list[str], **environment: str) -> Terminal:
         ours, theirs = pty.openpty()
         process = subprocess.Popen(
-            callboard.command(*arguments),
+            command,
             cwd=callboard.folder,
-            env=callboard.environment(TERM="xterm", COLUMNS="200", **environment),
+            env=callboard.environment(**({"TERM": "xterm", "COLUMNS": "200"} | environment)),
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -51,6 +59,13 @@ class Terminal:
                 break
         assert words in self.seen[self.read_up_to :], f"{words!r} did not appear in: {self.seen}"
         self.read_up_to = self.seen.index(words, self.read_up_to) + len(words)
+
+    def expect_match(self, pattern: str, timeout_s: float = 30) -> None:
+        """Read until the pattern matches anywhere in what was shown."""
+        until = time.monotonic() + timeout_s
+        while not re.search(pattern, self.seen):
+            assert time.monotonic() < until, f"{pattern!r} did not appear in: {self.seen}"
+            assert self._read(until), f"it ended without {pattern!r}: {self.seen}"
 
     def type(self, text: str) -> None:
         os.write(self.descriptor, text.encode())
@@ -140,6 +155,59 @@ def test_ctrl_c_at_any_question_leaves_nothing(callboard: Any, data: Path, answe
     assert "Traceback" not in terminal.seen
     assert connectors(callboard, data) == []
     assert json.loads(callboard("index", "list", "--embedded", data, "-o", "json").out) == []
+
+
+def test_ctrl_c_in_the_middle_of_a_sync_cancels_its_job(callboard: Any, data: Path, notes: Path) -> None:
+    for number in range(8000):
+        (notes / f"{number}.txt").write_text(f"note {number} " * 400)
+    terminal = Terminal.run(
+        callboard, "sync", "dir", "--set", f"directory={notes}", "--index", "notes", "--embedded", data, LINES="30"
+    )
+    # Some are indexed and many are not: this is the middle.
+    terminal.expect_match(r"[1-9][\d,]*(\x1b\[[\d;]*m|\s)+indexed")
+    terminal.type("\x03")
+    assert terminal.end() == Exit.INTERRUPTED, terminal.seen
+    assert "Canceled: " in terminal.seen
+    assert "Traceback" not in terminal.seen
+    (job,) = json.loads(callboard("job", "list", "--embedded", data, "-o", "json").out)
+    assert job["job_status"] == "canceled"
+    (index,) = json.loads(callboard("index", "list", "--embedded", data, "-o", "json").out)
+    assert 0 < index["documents"] < 8001
+    # What was on its way when the signal came may have arrived without being counted.
+    assert 0 < job["documents_indexed"] <= index["documents"]
+
+
+def test_ctrl_c_stops_watching_and_not_the_job(callboard: Any, data: Path, notes: Path) -> None:
+    settings = ("--service-type", "dir", "--index-name", "notes", "--name", "Notes", "--set", f"directory={notes}")
+    made = json.loads(callboard("connector", "create", *settings, "--embedded", data, "-o", "json").out)
+    started = callboard("job", "start", "-i", made["id"], "-t", "full", "--embedded", data, "-o", "json")
+    job = json.loads(started.out)["id"]
+    watching = callboard.start("job", "follow", job, "--embedded", data)
+    assert job in watching.stderr.readline()
+    watching.send_signal(signal.SIGINT)
+    _, said = watching.communicate(timeout=30)
+    assert (watching.returncode, said.strip()) == (Exit.INTERRUPTED, "Error: Interrupted.")
+    assert json.loads(callboard("job", "view", job, "--embedded", data, "-o", "json").out)["job_status"] == "pending"
+
+
+def test_zsh_completes_a_word(callboard: Any, tmp_path: Path, server_missing: Any) -> None:
+    if not shutil.which("zsh"):
+        server_missing("zsh", "sudo apt-get install zsh")
+    (tmp_path / "completion").write_text(callboard("completion", "zsh").out)
+    program = tmp_path / "bin" / "callboard"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m callboard "$@"\n')
+    program.chmod(0o755)
+    terminal = Terminal.run_command(callboard, ["zsh", "-f", "-i"], PATH=f"{program.parent}:{os.environ['PATH']}")
+    terminal.type("autoload -U compinit && compinit -u -D; source ./completion; PS1='ready> '; print loa''ded\n")
+    terminal.expect("loaded")
+    terminal.expect("ready> ")
+    terminal.type("callboard dead\t")
+    terminal.expect("callboard dead-letters")
+    terminal.type("\x15callboard dead-letters rep\t")
+    terminal.expect("dead-letters replay")
+    terminal.type("\x15exit\n")
+    terminal.end()
 
 
 def test_a_secret_is_not_shown_while_it_is_typed(callboard: Any, answering: Any, tmp_path: Path) -> None:
