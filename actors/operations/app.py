@@ -86,7 +86,7 @@ class OperationsApp:
         """Find the answer."""
         if self.is_misdirected(request):
             why = "This service is not known under this name. Use its address, or add the name to callboard.operations.names."
-            return answer({"error": why}, 421)
+            return self._page.turned_away(why) if _is_reader(request) else answer({"error": why}, 421)
         page = await self._page.respond(request)
         if page is not None:
             return page
@@ -94,7 +94,8 @@ class OperationsApp:
             return answer({"error": "Present the token: `Authorization: Bearer TOKEN`."}, 401)
         if request.method != "GET":
             return answer({"error": "Only GET is understood here."}, 405)
-        return self._get(request.path)
+        found = self._get(request.path)
+        return self._page.nothing_here(request) if found.status == 404 and _is_reader(request) else found
 
     def _get(self, path: str) -> Response:
         state = self.state
@@ -145,6 +146,11 @@ class OperationsApp:
                 nursery.cancel_scope.cancel()
         finally:
             self._watchers -= 1
+
+
+def _is_reader(request: Request) -> bool:
+    """Whether a person's browser asks."""
+    return "text/html" in request.headers.get("accept", "")
 
 
 def _request(scope: Any, receive: Any) -> Request:

@@ -211,7 +211,7 @@ def _row(parts: Parts, one: Mapping[str, Any], speeds: Throughput, now: datetime
 
 
 def _last(status: str | None) -> Markup | None:
-    if status is None or status == "completed":
+    if status is None or status in ("completed", "in_progress"):
         return None
     return element("span", " ", chip(status), class_="sub")
 

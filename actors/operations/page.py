@@ -20,6 +20,7 @@ from .connector_page import connector_page
 from .http import Request, Response, body_of
 from .job_page import cancel_page, confirm_page, job_page
 from .layout import FORM_TOKEN_PLACE, Frame, Parts, Rendered, bare_document, login_form, refusal
+from .markup import element
 from .overview_page import overview_page
 from .pressing import Buttons, Refused
 from .reading import connector_facts, job_facts
@@ -90,6 +91,16 @@ class Page:
             session = self._access.begin(now().timestamp(), is_member=False)
             return await self._show(request, session, extra=(set_cookie(session, is_https=request.is_https),))
         return await self._show(request, session)
+
+    def nothing_here(self, request: Request) -> Response:
+        """Tell a person that there is no such page."""
+        session = self.session(request) or self._access.begin(now().timestamp(), is_member=False)
+        return self._refuse(session, 404, "That is not here", "There is no such page.", "/")
+
+    def turned_away(self, why: str) -> Response:
+        """Tell a person that the service is not known under this name."""
+        content = bare_document("Not here", element("h1", "Not under this name"), element("p", why))
+        return Response(content, 421, HTML, SECURITY_HEADERS)
 
     def session(self, request: Request) -> Session | None:
         """The visitor's session, if the cookie is one of ours."""

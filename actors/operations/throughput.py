@@ -11,6 +11,7 @@ import attrs
 from .markup import Markup, element
 
 SAMPLES = 90
+SAMPLES_WIDE = 20
 CONNECTORS_MAX = 1_000
 WIDTH, HEIGHT = 120, 28
 
@@ -59,7 +60,8 @@ def sparkline(rates: Sequence[float]) -> Markup:
     if not any(rates):
         return Markup("")
     peak = max(rates)
-    step = WIDTH / (SAMPLES - 1)
+    # A row that has just begun is drawn as wide as its samples allow, and fills up from the right.
+    step = WIDTH / (max(len(rates), SAMPLES_WIDE) - 1)
     begin = WIDTH - step * (len(rates) - 1)
     points = [f"{begin + step * at:.1f},{HEIGHT - 2 - (HEIGHT - 4) * rate / peak:.1f}" for at, rate in enumerate(rates)]
     area = f"M{begin:.1f},{HEIGHT} L{' L'.join(points)} L{WIDTH},{HEIGHT} Z"

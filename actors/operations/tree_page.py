@@ -75,8 +75,15 @@ def _row(node: TreeNode, depth: int) -> Markup:
             aria_label=f"{node.name}, level {depth + 1}",
         ),
         element("td", chip(node.state), data_label="State"),
-        element("td", mailbox, data_label="Mailbox"),
-        element("td", count(node.processed) if node.processed else "–", data_label="Handled"),
-        element("td", span(round(node.busy_s, 1)) if node.busy_s >= 0.05 else "–", data_label="Busy"),
-        element("td", restarted, data_label="Restarts"),
+        element("td", mailbox, data_label="Mailbox", data_empty=mailbox == "–"),
+        element(
+            "td", count(node.processed) if node.processed else "–", data_label="Handled", data_empty=not node.processed
+        ),
+        element(
+            "td",
+            span(round(node.busy_s, 1)) if node.busy_s >= 0.05 else "–",
+            data_label="Busy",
+            data_empty=node.busy_s < 0.05,
+        ),
+        element("td", restarted, data_label="Restarts", data_empty=not node.restarts),
     )

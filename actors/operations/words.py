@@ -84,7 +84,10 @@ def volume(size_bytes: float) -> str:
 
 
 def lasted(begin: datetime | None, end: datetime | None) -> str:
-    return "–" if begin is None or end is None else span(max(0.0, (end - begin).total_seconds()))
+    if begin is None or end is None:
+        return "–"
+    seconds = (end - begin).total_seconds()
+    return "under 1 s" if seconds < 1 else span(round(seconds, 1) if seconds < 10 else seconds)
 
 
 def connector_path(connector_id: str, *more: str) -> str:
