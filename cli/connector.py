@@ -9,7 +9,7 @@ import click
 from .exits import Exit
 from .failures import CommandFailed
 from .groups import Entry, LazyGroup, Section
-from .options import Command, destination_options, format_option, yes_option
+from .options import Command, again, destination_options, format_option, yes_option
 from .terminal import counted, note, print_json, print_properties, print_table, tell_done
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ async def _delete(destination: Destination, connector_id: str, with_index: bool,
         if running:
             raise CommandFailed(
                 f"The job {running[0]} of connector {connector_id} is running.",
-                hint=f"End it first: callboard job cancel {running[0]}",
+                hint=f"End it first: {again(f'job cancel {running[0]}')}",
             )
         await store.connectors.delete(connector_id, hard=purge)
         if purge:

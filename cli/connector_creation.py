@@ -12,7 +12,7 @@ import click
 from .catalogue import known_service_type, source_type
 from .exits import Exit
 from .failures import CommandFailed, one_line
-from .options import Command, destination_options, format_option
+from .options import Command, again, destination_options, format_option
 from .prompting import ask, can_ask, confirm
 from .settings import check_fields, parse_assignments, values_of, with_values
 from .terminal import note, print_json, print_properties
@@ -146,7 +146,9 @@ def _service_type(given: str | None) -> str:
         from ..sources.registry import service_types
 
         known = ", ".join(info.service_type for info in service_types())
-        given = ask(f"Service type ({known})", option="--service-type", check=known_service_type)
+        if can_ask():
+            click.echo(f"Sources: {known}", err=True)
+        given = ask("Service type", option="--service-type", check=known_service_type)
     return known_service_type(given)
 
 
@@ -215,7 +217,7 @@ async def _check_index(store: Store, plan: Plan) -> None:
     async for other in store.connectors.list(index_names=[plan.index_name]):
         raise CommandFailed(
             f"The index {plan.index_name!r} belongs to the connector {other.id} already.",
-            hint="Choose another index, or change that connector: callboard connector edit",
+            hint=f"Choose another index, or change that connector: {again(f'connector edit {other.id}')}",
         )
     exists = await index_exists(store, plan.index_name)
     if exists and not plan.from_index:
@@ -335,4 +337,4 @@ def _print_created(created: Created, format_: str, remarks: list[str]) -> None:
     )
     for remark in remarks:
         note(remark)
-    note(f"\nNext: callboard job start -i {connector.id} -t full")
+    note(f"\nNext: {again(f'job start -i {connector.id} -t full')}")

@@ -9,7 +9,7 @@ import click
 from .exits import Exit
 from .failures import CommandFailed
 from .groups import Entry, LazyGroup, Section
-from .options import Command, destination_options, format_option, yes_option
+from .options import Command, again, destination_options, format_option, yes_option
 from .terminal import counted, note, print_json, print_table
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def replay(index_name: str | None, job_id: str | None, now: bool, yes: bool, **w
     else:
         click.echo(f"The next sync tries {counted(marked, 'document')} again.")
         for job in jobs:
-            click.echo(f"Requested: job {job}. Watch it: callboard job follow {job}")
+            click.echo(f"Requested: job {job}. Watch it: {again(f'job follow {job}')}")
         if now and not jobs:
             note("No connector has put these documents there, so their sync has to be run as before.")
 

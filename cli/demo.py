@@ -119,7 +119,7 @@ async def _demo(folder: Path, data: Path, query: str | None, as_json: bool) -> i
                     print_json(await _facts(store, index_name, folder, data, query, ended))
                     return exit_code(ended)
                 _say("Sync", "", end="")
-                print_ended(ended, index_name)
+                print_ended(ended, index_name, lambda command: f"callboard {command} --embedded {_short(data)}")
                 if ended.report.status != "completed":
                     return exit_code(ended)
                 await _show(store, index_name, folder, data, query, ended)

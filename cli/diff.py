@@ -9,7 +9,7 @@ import click
 
 from .exits import Exit
 from .failures import CommandFailed
-from .options import Command, destination_options, format_option
+from .options import Command, again, destination_options, format_option
 from .terminal import counted, print_json, print_table
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ async def _check_index(store: Store, name: str) -> None:
     from .index import index_exists
 
     if not await index_exists(store, name):
-        raise CommandFailed(f"There is no index {name!r}.", hint="See: callboard index list", code=Exit.NOT_FOUND)
+        raise CommandFailed(f"There is no index {name!r}.", hint=f"See: {again('index list')}", code=Exit.NOT_FOUND)
 
 
 def _show(found: Difference, left: str, right: str) -> None:

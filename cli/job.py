@@ -9,7 +9,7 @@ import click
 from .exits import Exit
 from .failures import CommandFailed
 from .groups import Entry, LazyGroup, Section
-from .options import Command, destination_options, format_option, yes_option
+from .options import Command, again, destination_options, format_option, yes_option
 from .terminal import counted, note, print_json, print_properties, print_table, tell_done
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def start(connector_id: str, job_type: str, format_: str, **where: Any) -> None:
         print_json({"id": made.id})
     else:
         click.echo(f"The job {made.id} waits for a service to run it.")
+        note(f"  Watch it: {again(f'job follow {made.id}')}")
 
 
 async def _start(destination: Destination, connector_id: str, job_type: JobType) -> SyncJob:

@@ -139,7 +139,8 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(problem.__cause__, KeyboardInterrupt):
             # Not at a question but at work: click makes one of both.
             return _failed("Interrupted.", "", Exit.INTERRUPTED)
-        click.echo("Stopped; nothing was done.", err=True)
+        # On a terminal the question, and what was typed of the answer, still stand in this line.
+        click.echo(("\n" if sys.stderr.isatty() else "") + "Stopped; nothing was done.", err=True)
         return Exit.FAILED
     except click.ClickException as problem:
         return _failed(*_usage(problem))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from .failures import CommandFailed
+from .options import again
 from .progress import Counts, showing
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ async def _free(store: Store, connector: Connector, job_type: JobType, alone: bo
         if not (alone or transitions.is_idle(job, now()) or await blocking(_has_died, job)):
             raise CommandFailed(
                 f"The job {job.id} of connector {connector.id} is running on {job.worker_hostname or 'another machine'}.",
-                hint=f"Wait for it (callboard job follow {job.id}), or end it: callboard job cancel {job.id}",
+                hint=f"Wait for it ({again(f'job follow {job.id}')}), or end it: {again(f'job cancel {job.id}')}",
             )
         ended = await store.jobs.documents.update(job.id, put_aside)
         await store.connectors.sync_ends(connector.id, ended)

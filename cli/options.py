@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -149,6 +150,27 @@ def destination_options(command: CommandT) -> CommandT:
     ):
         command = option(command)
     return command
+
+
+_NAMING_A_PLACE = {
+    "config": "-c", "embedded": "--embedded", "url": "--to", "profile": "--profile", "user": "--user",
+    "api_key_file": "--api-key-file", "password_file": "--password-file", "ca_certs": "--ca-certs",
+}  # fmt: skip
+
+
+def again(command: str) -> str:
+    """A command to type next, with the options that said on this command line where to work; none of them is a secret."""
+    context = click.get_current_context(silent=True)
+    before: list[str] = []
+    after: list[str] = []
+    while context is not None:
+        for name, value in context.params.items():
+            option = _NAMING_A_PLACE.get(name)
+            typed = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+            if option and typed and value is not None:
+                (before if name == "config" else after).extend([option, shlex.quote(str(value))])
+        context = context.parent
+    return " ".join(["callboard", *before, command, *after])
 
 
 def yes_option(command: CommandT) -> CommandT:

@@ -13,7 +13,7 @@ import click
 
 from .exits import Exit
 from .failures import CommandFailed
-from .options import Command, destination_options, format_option
+from .options import Command, again, destination_options, format_option
 from .terminal import counted, is_terminal, note, print_json
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ async def find(store: Store, index: str, body: dict[str, Any]) -> Hits:
     except NotFound:
         raise CommandFailed(
             f"There is no index {index!r} at {store.target.shown}.",
-            hint="`callboard index list` shows those there are.",
+            hint=f"See those there are: {again('index list')}",
             code=Exit.NOT_FOUND,
         ) from None
     except Refused as refusal:

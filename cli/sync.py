@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -11,7 +12,7 @@ import click
 from .exits import Exit
 from .failures import one_line
 from .job import JOB_TYPES
-from .options import Command, destination_options, format_option
+from .options import Command, again, destination_options, format_option
 from .settings import parse_assignments
 from .terminal import counted, in_bytes, in_seconds, is_quiet, note, print_json
 
@@ -231,8 +232,11 @@ def exit_code(ended: Ended) -> Exit:
     return Exit.LOCAL if "disk is full" in (ended.report.error or "") else Exit.FAILED
 
 
-def print_ended(ended: Ended, index_name: str) -> None:
-    """Say in one line how a sync ended, and what could not be indexed in more."""
+def print_ended(ended: Ended, index_name: str, next_command: Callable[[str], str] = again) -> None:
+    """Say in one line how a sync ended, and what could not be indexed in more.
+
+    `next_command` makes of a command what a person can type to run it at the same server.
+    """
     report = ended.report
     counts = [
         f"{counted(report.indexed, 'document')} indexed",
@@ -244,7 +248,7 @@ def print_ended(ended: Ended, index_name: str) -> None:
     match report.status:
         case "completed":
             click.echo(f"{index_name}: {line}")
-            note(f"  connector {ended.connector_id}; its jobs: callboard job list {ended.connector_id}")
+            note(f"  connector {ended.connector_id}; its jobs: {next_command(f'job list {ended.connector_id}')}")
         case "error":
             note(f"Error: {_reason(report.error)}")
             note(f"       Until then: {line}")
@@ -257,7 +261,7 @@ def print_ended(ended: Ended, index_name: str) -> None:
     for remark in report.notes:
         note(f"  note: {remark}")
     if report.held_back_deletions:
-        note(f"  If these deletions are meant: callboard job confirm-deletes {report.job_id}")
+        note(f"  If these deletions are meant: {next_command(f'job confirm-deletes {report.job_id}')}")
 
 
 def _reason(error: str | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -116,7 +117,9 @@ def test_a_dry_run_reaches_the_source_and_refuses_what_it_cannot_do(
 def test_a_sync_names_its_connector_so_that_its_jobs_can_be_listed(callboard: Any, notes: Path, tmp_path: Path) -> None:
     where = ("--embedded", tmp_path / "data")
     done = callboard("sync", "dir", "--set", f"directory={notes}", "--index", "notes", *where)
-    named = done.err.split("callboard job list ")[1].split()[0]
+    typed = done.err.split("its jobs: callboard ")[1].splitlines()[0]
+    assert callboard(*shlex.split(typed)).code == Exit.DONE, "what is suggested works as it stands there"
+    named = typed.split("job list ")[1].split()[0]
     jobs = json.loads(callboard("job", "list", named, *where, "-o", "json").out)
     assert [each["connector_id"] for each in jobs] == [named]
     assert json.loads(callboard("job", "list", *where, "-o", "json").out) == jobs
@@ -294,3 +297,19 @@ def test_the_benchmark_of_the_start_explains_itself() -> None:
     done = subprocess.run([sys.executable, str(bench), "--help"], capture_output=True, text=True)
     assert done.returncode == 0
     assert "ROUNDS" in done.stdout
+
+
+def test_suggested_commands_name_the_place_and_never_a_secret(callboard: Any, notes: Path, tmp_path: Path) -> None:
+    data = tmp_path / "my data"
+    data.mkdir()
+    create = ("connector", "create", "--service-type", "dir", "--index-name", "notes", "--name", "Notes")
+    made = callboard(*create, "--set", f"directory={notes}", "--embedded", data)
+    assert made.code == Exit.DONE, made.err
+    for words in ("Next: callboard ", "Watch it: callboard "):
+        typed = made.err.split(words)[1].splitlines()[0]
+        assert f"--embedded '{data}'" in typed
+        if "follow" not in typed:
+            made = callboard(*shlex.split(typed))
+            assert made.code == Exit.DONE, made.err
+    again = callboard(*create, "--set", f"directory={notes}", "--embedded", data)
+    assert f"--embedded '{data}'" in again.err
