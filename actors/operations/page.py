@@ -47,6 +47,8 @@ SECURITY_HEADERS: tuple[tuple[str, str], ...] = (
 )
 FRESH_S = 1.0
 """So long visitors share what was rendered."""
+DRAWN_PER_S = 250
+"""Connectors that the overview draws in a second, so that watching thousands does not slow down their syncs."""
 FRESH_READ_S = 2.0
 """The same for pages that Elasticsearch is asked for."""
 KEPT_MAX = 64
@@ -138,7 +140,7 @@ class Page:
                 text, wanted = fields.get("text", "")[:200], fields.get("state", "")
                 if text or wanted:
                     return overview_page(overview(state), speeds, now(), text=text, state=wanted)
-                return await self._shared("overview", FRESH_S, self._overview)
+                return await self._shared("overview", max(FRESH_S, len(state.connectors) / DRAWN_PER_S), self._overview)
             case ["actors"]:
                 return await self._shared("actors", FRESH_S, self._tree)
             case ["connectors", connector_id]:
