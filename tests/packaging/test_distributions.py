@@ -103,6 +103,7 @@ def test_a_wheel_holds_the_product_and_nothing_else(checkout: Path, distribution
     metadata = {name for name in names if name.split("/")[0].endswith(".dist-info")}
     assert names - metadata == product_files(checkout)
     assert "callboard/py.typed" in names
+    assert "callboard/actors/operations/static/page.css" in names
     assert any(name.endswith("/licenses/LICENSE") for name in metadata)
     (entry_points,) = (name for name in metadata if name.endswith("entry_points.txt"))
     assert "callboard = callboard.cli.main:main" in zipfile.ZipFile(wheel).read(entry_points).decode()
