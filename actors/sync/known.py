@@ -230,7 +230,8 @@ class Known:
         if min(rows) < 0:
             return None
         rows_of, timestamps = itemgetter(*rows), [document.timestamp for document in documents]
-        if None in timestamps or rows_of(self._stamps) != tuple(map(hash, timestamps)):
+        # An empty text hashes to what stands for no timestamp.
+        if not all(timestamps) or rows_of(self._stamps) != tuple(map(hash, timestamps)):
             return None
         if {document.operation for document in documents} != {"index"}:
             return None
