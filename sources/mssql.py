@@ -37,14 +37,12 @@ from .relational import (
     Rule,
     Values,
     column_names,
-    named_tables,
     quoted,
     read_rules,
-    rule_problems,
-    wants_all_tables,
 )
 from .relational_reading import Page, read_pages
-from .source import JSON, AdvancedRulesProblem, Failure, Features, Listing, Partition, Source
+from .relational_source import RelationalSource, keyless
+from .source import JSON, Failure, Features, Listing, Partition
 from .threaded_connection import ThreadedConnection
 from .tls import pem
 
@@ -111,7 +109,7 @@ class SQLServerConfig:
     validate_host: bool = setting("Validate host", default=False, tooltip="Compare its name with the certificate's.")
 
 
-class SQLServer(Source[SQLServerConfig]):
+class SQLServer(RelationalSource[SQLServerConfig]):
     """Microsoft SQL Server: the rows of the tables of one schema."""
 
     service_type: ClassVar[str] = "mssql"
@@ -123,47 +121,18 @@ class SQLServer(Source[SQLServerConfig]):
         async with self._connection() as connection:
             await connection.rows("SELECT 1")
 
-    async def validate(self) -> None:
-        """Make sure that the schema has the tables that are named."""
+    @property
+    def namespace(self) -> str:
+        return self.config.schema
+
+    @property
+    def place(self) -> str:
+        return f"The schema {self.config.schema!r} has no table that {self.config.username!r} may see"
+
+    async def tables(self) -> dict[str, str]:
         async with self._connection() as connection:
-            present = await self._tables(connection)
-        self._refuse_none(present)
-        if not wants_all_tables(self.config.tables):
-            missing = [name for name in named_tables(self.config.tables) if name not in present]
-            if missing:
-                raise ConfigurationError(
-                    f"The schema {self.config.schema!r} has no tables {', '.join(missing)}, or they may not be seen. "
-                    "Names stand without the schema, spelt as the server lists them."
-                )
-
-    def _refuse_none(self, present: dict[str, str]) -> None:
-        # Rights that were withdrawn look like tables that are gone; a sync would empty the index.
-        if not present:
-            raise ConfigurationError(
-                f"The schema {self.config.schema!r} has no table that {self.config.username!r} may see."
-            )
-
-    async def validate_rules(self, rules: JSON) -> Sequence[AdvancedRulesProblem]:
-        if not rules:
-            return ()
-        async with self._connection() as connection:
-            return rule_problems(rules, existing=await self._tables(connection))
-
-    async def partitions(self, rules: JSON = None) -> AsyncGenerator[Partition, None]:
-        if rules:
-            for rule in read_rules(rules):
-                yield rule.partition
-            return
-        names = named_tables(self.config.tables)
-        if wants_all_tables(self.config.tables):
-            async with self._connection() as connection:
-                present = await self._tables(connection)
-            self._refuse_none(present)
-            # A view has no key, so no document was ever made of one.
-            names = [name for name, kind in present.items() if kind != "VIEW"]
-        for name in names:
-            if (self.config.database, name) not in _PASSED_OVER:
-                yield Partition(f"{self.config.schema}.{name}", {"table": name}, title=name)
+            _, rows = await connection.rows(_TABLES.format(schema=_literal(self.config.schema)))
+        return {name: kind for name, kind in rows if (self.config.database, name) not in _PASSED_OVER}
 
     def documents(self, partition: Partition, checkpoint: JSON = None) -> Listing:
         table = partition.data.get("table")
@@ -220,7 +189,7 @@ class SQLServer(Source[SQLServerConfig]):
             lowered = [column.lower() for column in columns]
             missing = [key for key in keys if key.lower() not in lowered]
             if missing or not keys:
-                yield [Failure("partition", partition.title, _keyless(missing))], None
+                yield [Failure("partition", partition.title, keyless(missing))], None
                 return
             places = [lowered.index(key.lower()) for key in keys]
             shape = self._shape(rule.tables, columns, places, list(rule.tables))
@@ -251,10 +220,6 @@ class SQLServer(Source[SQLServerConfig]):
                 return None
             times += [row[0] for row in rows if row[0] is not None]
         return max(times).isoformat() if times else None
-
-    async def _tables(self, connection: _Connection) -> dict[str, str]:
-        _, rows = await connection.rows(_TABLES.format(schema=_literal(self.config.schema)))
-        return dict(rows)
 
     def _shape(self, tables: tuple[str, ...], columns: list[str], places: Sequence[int], table: JSON) -> RowShape:
         config = self.config
@@ -375,12 +340,6 @@ def _key_text(value: Any) -> str:
     if isinstance(value, int | str | Decimal | UUID | date):
         return str(value)
     raise UnexpectedAnswer(f"The driver gave a key as {type(value).__name__}, which cannot be compared.")
-
-
-def _keyless(missing: Sequence[str]) -> str:
-    if missing:
-        return f"The rows of the rule have no columns {', '.join(missing)}, which make up their ids. Select them."
-    return "The tables of the rule have no primary key. Name the columns that make up an id in id_columns."
 
 
 _PASSING: Final = frozenset(

@@ -28,9 +28,10 @@ from .errors import (
     Transient,
     UnexpectedAnswer,
 )
-from .relational import RowShape, Rule, Values, named_tables, quoted, read_rules, rule_problems, wants_all_tables
+from .relational import RowShape, Rule, Values, quoted, read_rules
 from .relational_reading import Page, read_pages
-from .source import JSON, AdvancedRulesProblem, Failure, Features, Listing, Partition, Source
+from .relational_source import RelationalSource, keyless
+from .source import JSON, Failure, Features, Listing, Partition
 from .threaded_connection import ThreadedConnection
 from .tls import verifying_context
 
@@ -77,7 +78,7 @@ class MySQLConfig:
     )
 
 
-class MySQL(Source[MySQLConfig]):
+class MySQL(RelationalSource[MySQLConfig]):
     """MySQL and MariaDB: the rows of the tables of one database."""
 
     service_type: ClassVar[str] = "mysql"
@@ -91,15 +92,9 @@ class MySQL(Source[MySQLConfig]):
 
     async def validate(self) -> None:
         """Make sure that every table that is named can be read."""
+        names = await self.wanted_tables()
+        unreadable = []
         async with self._connection() as connection:
-            present = await self._tables(connection)
-            every = wants_all_tables(self.config.tables)
-            names = (
-                [name for name, kind in present.items() if kind != "VIEW"]
-                if every
-                else named_tables(self.config.tables)
-            )
-            unreadable = []
             for name in names:
                 try:
                     await connection.rows(f"SELECT 1 FROM {self._relation(name)} LIMIT 1")  # noqa: S608 - quoted
@@ -111,30 +106,18 @@ class MySQL(Source[MySQLConfig]):
                 f"{', '.join(unreadable)}. Check the names, and grant SELECT."
             )
 
-    async def validate_rules(self, rules: JSON) -> Sequence[AdvancedRulesProblem]:
-        if not rules:
-            return ()
-        async with self._connection() as connection:
-            return rule_problems(rules, existing=await self._tables(connection))
+    @property
+    def namespace(self) -> str:
+        return self.config.database
 
-    async def partitions(self, rules: JSON = None) -> AsyncGenerator[Partition, None]:
-        if rules:
-            for rule in read_rules(rules):
-                yield rule.partition
-            return
-        names = named_tables(self.config.tables)
-        if wants_all_tables(self.config.tables):
-            async with self._connection() as connection:
-                present = await self._tables(connection)
-            if not present:
-                # Rights that were withdrawn look like tables that are gone; a sync would empty the index.
-                raise ConfigurationError(
-                    f"The database {self.config.database!r} has no table that {self.config.user!r} may see."
-                )
-            # A view has no key, so no document was ever made of one.
-            names = [name for name, kind in present.items() if kind != "VIEW"]
-        for name in names:
-            yield Partition(f"{self.config.database}.{name}", {"table": name}, title=name)
+    @property
+    def place(self) -> str:
+        return f"The database {self.config.database!r} has no table that {self.config.user!r} may see"
+
+    async def tables(self) -> dict[str, str]:
+        async with self._connection() as connection:
+            _, rows = await connection.rows(_TABLES, (self.config.database,))
+        return dict(rows)
 
     def documents(self, partition: Partition, checkpoint: JSON = None) -> Listing:
         table = partition.data.get("table")
@@ -191,7 +174,7 @@ class MySQL(Source[MySQLConfig]):
             columns = await connection.begin(rule.query.strip().rstrip(";"))
             missing = [key for key in keys if key not in columns]
             if missing or not keys:
-                yield [Failure("partition", partition.title, _keyless(missing))], None
+                yield [Failure("partition", partition.title, keyless(missing))], None
                 return
             shape = self._shape(rule.tables, columns, [columns.index(key) for key in keys], list(rule.tables))
             while rows := await connection.next_rows(max(1, self.config.fetch_size)):
@@ -210,10 +193,6 @@ class MySQL(Source[MySQLConfig]):
             _, rows = await connection.rows(_NEWEST, (self.config.database, table))
             times += [row[0] for row in rows if row[0] is not None]
         return max(times).isoformat() if times else None
-
-    async def _tables(self, connection: _Connection) -> dict[str, str]:
-        _, rows = await connection.rows(_TABLES, (self.config.database,))
-        return dict(rows)
 
     def _relation(self, table: str) -> str:
         return f"{quoted(self.config.database, '`')}.{quoted(table, '`')}"
@@ -306,12 +285,6 @@ def _behind(keys: Sequence[str], after: Sequence[Any] | None) -> tuple[str, list
 def _named(name: str) -> str:
     """Write an identifier inside a statement with bound values, where a percent sign is written twice."""
     return quoted(name, "`").replace("%", "%%")
-
-
-def _keyless(missing: Sequence[str]) -> str:
-    if missing:
-        return f"The rows of the rule have no columns {', '.join(missing)}, which make up their ids. Select them."
-    return "The tables of the rule have no primary key. Name the columns that make up an id in id_columns."
 
 
 def _checkpoint_of(key: Sequence[Any]) -> list[list[str]] | None:

@@ -36,7 +36,8 @@ from .errors import (
     UnexpectedAnswer,
 )
 from .glob_pattern import InvalidPattern, compile_pattern
-from .network_drive_rights import read_descriptor, read_people, readers
+from .network_drive_rights import directory_of, read_descriptor, read_people, readers
+from .permissions import Directory
 from .source import (
     JSON,
     AdvancedRulesProblem,
@@ -136,6 +137,8 @@ class NetworkDrive(Source[NetworkDriveConfig]):
         self._limiter = trio.CapacityLimiter(_THREADS)
         self._connecting = trio.Lock()
         self._has_session = False
+        self._directory: Directory | None = None
+        self._reading_people = trio.Lock()
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[None]:
@@ -230,13 +233,21 @@ class NetworkDrive(Source[NetworkDriveConfig]):
     async def _readers(self, path: str, *, is_folder: bool) -> list[str]:
         try:
             raw = await self._call(self._descriptor, path, is_folder)
-            return readers(read_descriptor(raw)) or [NOBODY]
+            return readers(read_descriptor(raw), await self._known_people())
         except (NotFound, PermissionDenied, UnexpectedAnswer) as error:
             self.log.warning("source.rights_unknown", path=path, why=str(error))
             return [NOBODY]
 
     async def identities(self) -> AsyncGenerator[Identity | Failure | Sequence[Identity | Failure], None]:
         yield await self._people()
+
+    async def _known_people(self) -> Directory:
+        """Who is in which group, for lists that deny something; read once. Empty where the people are not known."""
+        async with self._reading_people:
+            if self._directory is None:
+                knows = self.config.drive_type == "linux"
+                self._directory = directory_of(await self._people() if knows else ())
+        return self._directory
 
     async def _people(self) -> list[Identity]:
         if self.config.drive_type != "linux":

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import csv
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Final
 
 import attrs
 
+from ..protocol.access import access_list
 from .errors import ConfigurationError, UnexpectedAnswer
+from .permissions import Directory, Readers, without
 from .source import Identity
 
 ALLOW: Final = 0
@@ -72,21 +74,32 @@ def _entries(raw: bytes, at: int, count: int) -> Iterator[AccessEntry]:
         at += size
 
 
-def readers(entries: list[AccessEntry] | None) -> list[str]:
-    """Return the principals that may read: allowed to read and not denied it, in order.
+def readers(entries: list[AccessEntry] | None, directory: Directory) -> list[str]:
+    """Return the principals that may read: allowed to read and not denied it, neither themselves nor through a group.
 
-    Entries that only children inherit are passed over. A group that is denied cannot be subtracted from a person who is allowed by
-    name, so whoever is allowed while anybody is denied may be shown less than the server would, and never more: entries that deny
-    a well-known group of everybody leave nobody.
+    Entries that only children inherit, and rights other than reading, do not count. Where something is denied, groups are replaced
+    by the people whom `directory` knows in them; a denial of somebody it does not know leaves nobody. Never empty.
     """
     if entries is None:
         return [f"sid:{sid}" for sid in EVERYBODY]
     here = [entry for entry in entries if not entry.flags & INHERIT_ONLY and entry.mask & READS]
-    denied = {entry.sid for entry in here if entry.kind == DENY}
-    if denied & set(EVERYBODY):
-        return []
-    allowed = dict.fromkeys(entry.sid for entry in here if entry.kind == ALLOW)
-    return [f"sid:{sid}" for sid in allowed if sid not in denied]
+    allowed, denied = (
+        Readers.only(f"sid:{entry.sid}" for entry in here if entry.kind == kind) for kind in (ALLOW, DENY)
+    )
+    found = without(allowed, denied, directory)
+    return access_list(name for name in found.names or () if name.startswith("sid:"))
+
+
+def directory_of(people: Iterable[Identity]) -> Directory:
+    """Tell who is who. A SID that belongs to nobody here may be a group of unknown members, so each SID counts as a group."""
+    groups: dict[str, frozenset[str]] = {}
+    aliases = []
+    for person in people:
+        own = f"sid:{person.id}"
+        aliases.append(frozenset({own, person.fields["username"]}))
+        for sid in (one for one in person.access if one.startswith("sid:")):
+            groups[sid] = groups.get(sid, frozenset()) | {person.fields["username"]}
+    return Directory(groups=groups, people=aliases, group_prefixes=frozenset({"sid"}))
 
 
 def read_people(path: str) -> list[Identity]:

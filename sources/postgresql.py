@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from typing import Any, ClassVar, Final, TypeVar
@@ -40,14 +40,12 @@ from .relational import (
     Rule,
     Values,
     column_names,
-    named_tables,
     quoted,
     read_rules,
-    rule_problems,
-    wants_all_tables,
 )
 from .relational_reading import Page, read_pages
-from .source import JSON, AdvancedRulesProblem, Document, Failure, Features, Listing, Partition, Source
+from .relational_source import RelationalSource, keyless
+from .source import JSON, Document, Failure, Features, Listing, Partition
 from .tls import verifying_context
 
 T = TypeVar("T")
@@ -101,7 +99,7 @@ class PostgresConfig:
     ssl_ca: str = setting("SSL certificate", default="", depends_on={"ssl_enabled": True})
 
 
-class Postgres(Source[PostgresConfig]):
+class Postgres(RelationalSource[PostgresConfig]):
     """PostgreSQL: the rows of the tables of one schema."""
 
     service_type: ClassVar[str] = "postgresql"
@@ -133,47 +131,18 @@ class Postgres(Source[PostgresConfig]):
         async with self._connection() as connection:
             await self._run(connection.fetchval("SELECT 1"))
 
-    async def validate(self) -> None:
-        """Make sure that the schema has the tables that are named."""
+    @property
+    def namespace(self) -> str:
+        return self.config.schema
+
+    @property
+    def place(self) -> str:
+        return f"The schema {self.config.schema!r} has no table that {self.config.username!r} may see"
+
+    async def tables(self) -> dict[str, str]:
         async with self._connection() as connection:
-            present = await self._tables(connection)
-        self._refuse_none(present)
-        if not wants_all_tables(self.config.tables):
-            missing = [name for name in named_tables(self.config.tables) if name not in present]
-            if missing:
-                raise ConfigurationError(
-                    f"The schema {self.config.schema!r} has no tables {', '.join(missing)}, or they may not be seen. "
-                    "Names are case-sensitive and stand without the schema."
-                )
-
-    def _refuse_none(self, present: Mapping[str, str]) -> None:
-        if not present:
-            raise ConfigurationError(
-                f"The schema {self.config.schema!r} has no table that {self.config.username!r} may see."
-            )
-
-    async def validate_rules(self, rules: JSON) -> Sequence[AdvancedRulesProblem]:
-        problems = rule_problems(rules, existing=[name for rule in _tables_in(rules) for name in rule])
-        if problems or not rules:
-            return problems
-        async with self._connection() as connection:
-            return rule_problems(rules, existing=await self._tables(connection))
-
-    async def partitions(self, rules: JSON = None) -> AsyncGenerator[Partition, None]:
-        if rules:
-            for rule in read_rules(rules):
-                yield rule.partition
-            return
-        names = named_tables(self.config.tables)
-        if wants_all_tables(self.config.tables):
-            async with self._connection() as connection:
-                present = await self._tables(connection)
-            # Rights that were withdrawn look like tables that are gone; a sync would empty the index.
-            self._refuse_none(present)
-            # A view has no key, so no document was ever made of one.
-            names = [name for name, kind in present.items() if kind != "VIEW"]
-        for name in names:
-            yield Partition(f"{self.config.schema}.{name}", {"table": name}, title=name)
+            rows = await self._run(connection.fetch(_TABLES, self.config.database, self.config.schema))
+        return {row["table_name"]: row["table_type"] for row in rows}
 
     def documents(self, partition: Partition, checkpoint: JSON = None) -> Listing:
         table = partition.data.get("table")
@@ -223,7 +192,7 @@ class Postgres(Source[PostgresConfig]):
                     lowered = [column.lower() for column in columns]
                     missing = [key for key in keys if key.lower() not in lowered]
                     if missing or not keys:
-                        yield [Failure("partition", partition.title, _keyless(missing))], None
+                        yield [Failure("partition", partition.title, keyless(missing))], None
                         return
                     shape = self._shape(
                         rule.tables, columns, [lowered.index(key.lower()) for key in keys], list(rule.tables)
@@ -281,10 +250,6 @@ class Postgres(Source[PostgresConfig]):
             page, is_over = await self._run(_page(cursor, fetch_size))
             if page:
                 yield columns, page
-
-    async def _tables(self, connection: Any) -> dict[str, str]:
-        rows = await self._run(connection.fetch(_TABLES, self.config.database, self.config.schema))
-        return {row["table_name"]: row["table_type"] for row in rows}
 
     async def _run(self, call: Awaitable[T]) -> T:
         """Await asyncio's side of a call. Cancelled: the statement is cancelled on the server."""
@@ -377,18 +342,6 @@ async def _closed(connection: Any) -> None:
         await connection.close(timeout=CLOSE_S / 2)
     except _DRIVER_ERRORS:
         connection.terminate()
-
-
-def _tables_in(rules: JSON) -> list[list[str]]:
-    listed = rules if isinstance(rules, list) else []
-    tables = [rule.get("tables") for rule in listed if isinstance(rule, dict)]
-    return [[str(name) for name in one] for one in tables if isinstance(one, list)]
-
-
-def _keyless(missing: Sequence[str]) -> str:
-    if missing:
-        return f"The rows of the rule have no columns {', '.join(missing)}, which make up their ids. Select them."
-    return "The tables of the rule have no primary key. Name the columns that make up an id in id_columns."
 
 
 def _resumable(keys: Sequence[Any]) -> list[str] | None:

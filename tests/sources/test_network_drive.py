@@ -34,12 +34,13 @@ from callboard.sources.errors import (
 from callboard.sources.network_drive import NetworkDrive, NetworkDriveConfig
 from callboard.sources.network_drive_rights import (
     AccessEntry,
+    directory_of,
     read_descriptor,
     read_people,
     read_sid,
     readers,
 )
-from callboard.sources.source import Checkpoint, Document, Failure, SourceContext
+from callboard.sources.source import Checkpoint, Document, Failure, Identity, SourceContext
 
 USER, PASSWORD = "root", "abc@123 /x"
 
@@ -345,25 +346,48 @@ async def test_a_windows_server_is_not_asked_for_people(server: Server) -> None:
         await source(server, use_document_level_security=True, drive_type="windows").validate()
 
 
-ALICE, STAFF, EVERYONE = "S-1-5-21-1-2-3-1000", "S-1-5-32-545", "S-1-1-0"
+ALICE, BOB, STAFF, EVERYONE, STRANGER = (
+    "S-1-5-21-1-2-3-1000",
+    "S-1-5-21-1-2-3-1001",
+    "S-1-5-32-545",
+    "S-1-1-0",
+    "S-1-5-21-9-9",
+)
+WHO = directory_of(
+    [
+        Identity(ALICE, {"username": "user:alice"}, [f"sid:{ALICE}", "user:alice", f"sid:{STAFF}", f"sid:{EVERYONE}"]),
+        Identity(BOB, {"username": "user:bob"}, [f"sid:{BOB}", "user:bob", f"sid:{EVERYONE}"]),
+    ]
+)
 
 
 @pytest.mark.parametrize(
     ("entries", "expected"),
     [
-        (None, ["sid:S-1-1-0", "sid:S-1-5-11"]),
-        ([], []),
-        ([(0, 0, 0x1, ALICE)], [f"sid:{ALICE}"]),
-        ([(0, 0, 0x2, ALICE)], []),
-        ([(0, 0, 0x10000000, ALICE)], [f"sid:{ALICE}"]),
-        ([(0, 0x08, 0x1, ALICE)], []),
-        ([(1, 0, 0x1, ALICE), (0, 0, 0x1, ALICE), (0, 0, 0x1, STAFF)], [f"sid:{STAFF}"]),
-        ([(1, 0, 0x116, ALICE), (0, 0, 0x1, ALICE)], [f"sid:{ALICE}"]),
-        ([(1, 0, 0x1, EVERYONE), (0, 0, 0x1, ALICE)], []),
+        (None, [EVERYONE, "S-1-5-11"]),
+        ([], None),
+        ([(0, 0, 0x1, ALICE)], [ALICE]),
+        ([(0, 0, 0x1, STAFF)], [STAFF]),
+        ([(0, 0, 0x2, ALICE)], None),
+        ([(0, 0, 0x10000000, ALICE)], [ALICE]),
+        ([(0, 0x08, 0x1, ALICE)], None),
+        ([(1, 0, 0x116, ALICE), (0, 0, 0x1, ALICE)], [ALICE]),
+        ([(1, 0, 0x1, ALICE), (0, 0, 0x1, ALICE), (0, 0, 0x1, STAFF)], None),
+        ([(1, 0, 0x1, ALICE), (0, 0, 0x1, EVERYONE)], [BOB]),
+        ([(1, 0, 0x1, STAFF), (0, 0, 0x1, ALICE), (0, 0, 0x1, BOB)], [BOB]),
+        ([(1, 0, 0x1, EVERYONE), (0, 0, 0x1, ALICE)], None),
+        ([(1, 0, 0x1, STRANGER), (0, 0, 0x1, ALICE)], None),
+        ([(1, 0, 0x1, BOB), (0, 0, 0x1, STRANGER), (0, 0, 0x1, ALICE)], [ALICE]),
     ],
 )
-def test_the_truth_table_of_access(entries: Any, expected: list[str]) -> None:
-    assert readers(None if entries is None else [AccessEntry(*one) for one in entries]) == expected
+def test_the_truth_table_of_access(entries: Any, expected: list[str] | None) -> None:
+    found = readers(None if entries is None else [AccessEntry(*one) for one in entries], WHO)
+    assert sorted(found) == (sorted(f"sid:{one}" for one in expected) if expected else [NOBODY])
+
+
+def test_a_denial_leaves_nobody_where_the_people_are_not_known() -> None:
+    entries = [AccessEntry(1, 0, 0x1, BOB), AccessEntry(0, 0, 0x1, ALICE)]
+    assert readers(entries, directory_of([])) == [NOBODY]
 
 
 def _sid(text: str) -> bytes:
