@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import itertools
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +31,33 @@ def test_each_decision_is_in_the_code_and_has_a_test() -> None:
         assert re.search(rf"^(async )?def {test}\(", tests, re.MULTILINE), f"{module} has no {test}"
 
 
+class _Steps(trio.abc.Instrument):
+    """How many messages an actor handles in each step of its task."""
+
+    def __init__(self, processed: Callable[[], int]) -> None:
+        self._processed = processed
+        self._before = 0
+        self.grown: list[int] = []
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._before = self._processed()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if grown := self._processed() - self._before:
+            self.grown.append(grown)
+
+
 async def test_a_busy_actor_lets_others_run(autojump_clock: Any, recorders: Recorders) -> None:
-    """With hundreds of messages waiting, whoever else is ready has its turn after each few dozen."""
+    """With hundreds of messages waiting, the actor gives way after each few dozen, and not before."""
     async with open_system() as system:
         ref = await system.spawn(recorders.spec("a"))
         for _ in range(3 * MESSAGES_PER_WAKE_UP):
             ref.tell_nowait(Note("x"))
-        seen = [ref.processed]
-        while seen[-1] < 3 * MESSAGES_PER_WAKE_UP:
-            await trio.lowlevel.checkpoint()
-            seen.append(ref.processed)
-        steps = [after - before for before, after in itertools.pairwise(seen)]
-        # Trio runs those who are ready in random order, so that the actor may have two turns between two of this task.
-        assert max(steps) in (MESSAGES_PER_WAKE_UP, 2 * MESSAGES_PER_WAKE_UP)
+        steps = _Steps(lambda: ref.processed)
+        trio.lowlevel.add_instrument(steps)
+        try:
+            while ref.processed < 3 * MESSAGES_PER_WAKE_UP:
+                await trio.lowlevel.checkpoint()
+        finally:
+            trio.lowlevel.remove_instrument(steps)
+    assert steps.grown == [MESSAGES_PER_WAKE_UP] * 3
