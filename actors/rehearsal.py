@@ -17,7 +17,8 @@ from ..protocol.ids import InvalidDocumentId, document_id
 from ..protocol.store import NotFound, Store
 from ..runtime import now
 from ..sources.source import Document, Failure, Identity, Listing, Source, SourceContext
-from .job import JobFailed, MakeSource, plan_of, rules_of, source_of
+from .job import MakeSource
+from .job_plan import JobFailed, plan_of, rules_of, source_of
 from .sync.deletions import Listed, judge_deletions, may_delete
 from .sync.fingerprints import hash64
 from .sync.handing_on import identity_as_written

@@ -25,7 +25,18 @@ import structlog
 import trio
 
 from ..protocol.store import Store, open_store
-from ..runtime import Backoff, ChildSpec, Event, RestartsExhausted, Supervisor, System, TreeNode, blocking, open_system
+from ..runtime import (
+    Backoff,
+    ChildSpec,
+    Event,
+    RestartsExhausted,
+    Supervisor,
+    System,
+    TreeNode,
+    blocking,
+    open_system,
+    watch_for_stalls,
+)
 from ..sources.source import Source
 from .configuration import ReadResult, Settings, read_file, read_mapping, reloaded
 from .configured import store_target
@@ -112,6 +123,10 @@ class Service:
     def secrets(self) -> tuple[str, ...]:
         """What the connectors' configurations hold that must not be shown, for whoever logs what sources say."""
         return self._state.secrets()
+
+    def watched(self) -> AbstractAsyncContextManager[None]:
+        """While the block runs, the journal is told who blocks the event loop. Needs real time and a thread."""
+        return watch_for_stalls(self._system)
 
     def tree(self) -> TreeNode:
         """All actors as they are now."""
@@ -268,6 +283,7 @@ def _listen(state: ServiceState, metrics: Metrics) -> None:
     """Let the metrics and the journal hear what is told, as far as they are wanted."""
     operations = state.settings.callboard.operations
     state.teller.worker = state.worker
+    state.teller.secrets = state.secrets
     if operations.enabled:
         check_address(operations.host, operations.token)
         state.teller.listeners.append(metrics.listen)

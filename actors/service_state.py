@@ -16,7 +16,8 @@ from ..sources.errors import ConfigurationError
 from ..sources.registry import source_class
 from ..sources.source import Source
 from .configuration import Settings
-from .journal.events import ConnectorConnected, ConnectorFailed, ConnectorFound, ConnectorGone, Happening
+from .journal.entry import Happening
+from .journal.events import ConnectorConnected, ConnectorFailed, ConnectorFound, ConnectorGone
 from .journal.keeping import Queue
 from .journal.telling import Teller
 from .preflight import NEEDS_NTLM
@@ -94,7 +95,8 @@ class ServiceState:
         connectors, known = self._secrets
         if connectors is not self.connectors:
             found = {one for connector in self.connectors.values() for one in secrets_of(connector.configuration)}
-            known = tuple(found)
+            # Longest first: one may be a part of another.
+            known = tuple(sorted(found, key=len, reverse=True))
             self._secrets = (self.connectors, known)
         return known
 

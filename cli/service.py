@@ -234,7 +234,8 @@ async def _with_signals(wanted: Wanted, settings: Settings, signals: AsyncIterat
             began.append(service)
             _log_for(service, wanted)
             _say_ready(service, log)
-            await _watchdog(service)
+            async with service.watched():
+                await _watchdog(service)
     log.info("service.ended", code=int(code))
     return code
 

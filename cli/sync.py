@@ -139,7 +139,7 @@ def _rehearsed(destination: Destination, wish: Wish, format_: str) -> int:
 
 
 async def _rehearse(destination: Destination, wish: Wish) -> Rehearsal:
-    from ..actors.job import JobFailed
+    from ..actors.job_plan import JobFailed
     from ..actors.rehearsal import rehearse
     from ..protocol.documents import JobType
     from .destination import open_destination

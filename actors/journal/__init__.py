@@ -1,9 +1,9 @@
 """The journal: typed events of the whole service, kept in an index of their own and told as the story of a job."""
 
-from .events import KINDS as KINDS
-from .events import Entry as Entry
-from .events import Happening as Happening
-from .events import read_entry as read_entry
+from .entry import KINDS as KINDS
+from .entry import Entry as Entry
+from .entry import Happening as Happening
+from .entry import read_entry as read_entry
 from .keeping import JOURNAL_INDEX as JOURNAL_INDEX
 from .keeping import JournalTask as JournalTask
 from .keeping import Queue as Queue

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .events import Happening, JobCancelled, JobCompleted, JobFailed, JobSuspended
+from .entry import Happening
+from .events import JobCancelled, JobCompleted, JobFailed, JobSuspended
 
 
 def ending(report: Any) -> Happening:

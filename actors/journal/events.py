@@ -6,113 +6,7 @@ with `is_kept = False` is told at the pace of requests: it feeds metrics and tra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
-from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, dataclass_transform
-
-import attrs
-
-Level: TypeAlias = Literal["info", "warning", "error"]
-
-
-@attrs.frozen(kw_only=True)
-class Happening:
-    """Base of all events."""
-
-    kind: ClassVar[str] = ""
-    when: ClassVar[str] = ""
-    """When it must be told, for the written list."""
-    level: ClassVar[Level] = "info"
-    is_kept: ClassVar[bool] = True
-
-    def sentence(self) -> str:
-        """What happened, for people, without the time."""
-        raise NotImplementedError
-
-
-KINDS: dict[str, type[Happening]] = {}
-H = TypeVar("H", bound=Happening)
-
-
-@dataclass_transform(kw_only_default=True, frozen_default=True)
-def _event(when: str, *, level: Level = "info", is_kept: bool = True) -> Callable[[type[H]], type[H]]:
-    def declare(wanted: type[H]) -> type[H]:
-        made = attrs.frozen(kw_only=True)(wanted)
-        name = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in wanted.__name__).lstrip("_")
-        made.kind, made.when, made.level, made.is_kept = name, when, level, is_kept
-        KINDS[name] = made
-        return made
-
-    return declare
-
-
-@attrs.frozen(kw_only=True)
-class Entry:
-    """One event with its place: when, which connector and job, which worker told it."""
-
-    at: datetime
-    happening: Happening
-    connector_id: str = ""
-    job_id: str = ""
-    worker: str = ""
-    number: int = 0
-    """Counts what one worker tells, so that what happens in one instant keeps its order."""
-
-    @property
-    def kind(self) -> str:
-        return self.happening.kind
-
-    def as_document(self) -> dict[str, Any]:
-        """As it is stored, and as `--format json` prints it."""
-        return {
-            "at": self.at.isoformat(),
-            "kind": self.kind,
-            "level": self.happening.level,
-            "connector_id": self.connector_id,
-            "job_id": self.job_id,
-            "worker": self.worker,
-            "number": self.number,
-            "text": self.happening.sentence(),
-            "facts": attrs.asdict(self.happening),
-        }
-
-
-def read_entry(document: Mapping[str, Any]) -> Entry:
-    """Read a stored entry. One that a newer version wrote keeps its sentence. Raises `ValueError` if it is none at all."""
-    try:
-        at = datetime.fromisoformat(str(document["at"]))
-        kind, facts = str(document["kind"]), dict(document.get("facts") or {})
-    except (KeyError, TypeError, ValueError) as exc:
-        raise ValueError(f"This is no entry of the journal: {exc}") from None
-    wanted = KINDS.get(kind)
-    happening: Happening
-    try:
-        if wanted is None:
-            raise TypeError(kind)
-        known = {attribute.name for attribute in attrs.fields(wanted)}
-        happening = wanted(**{name: value for name, value in facts.items() if name in known})
-    except TypeError:
-        happening = Foreign(name=kind, text=str(document.get("text") or kind))
-    return Entry(
-        at=at,
-        happening=happening,
-        connector_id=str(document.get("connector_id") or ""),
-        job_id=str(document.get("job_id") or ""),
-        worker=str(document.get("worker") or ""),
-        number=int(document.get("number") or 0),
-    )
-
-
-@attrs.frozen(kw_only=True)
-class Foreign(Happening):
-    """An entry of a version that knows more kinds than this one."""
-
-    kind: ClassVar[str] = "foreign"
-    name: str
-    text: str
-
-    def sentence(self) -> str:
-        return self.text
+from .entry import KINDS, Happening, event
 
 
 def amount(count: int, one: str, many: str = "") -> str:
@@ -153,7 +47,7 @@ def part(key: str) -> str:
 # Jobs
 
 
-@_event("A worker has claimed a job.")
+@event("A worker has claimed a job.")
 class JobClaimed(Happening):
     job_type: str
     index: str = ""
@@ -165,7 +59,7 @@ class JobClaimed(Happening):
         return f"{begun} the {self.job_type.replace('_', ' ')} sync{into}."
 
 
-@_event("A job goes on from the checkpoints of an earlier run.")
+@event("A job goes on from the checkpoints of an earlier run.")
 class JobResumed(Happening):
     partitions: int
     listed: int
@@ -175,7 +69,7 @@ class JobResumed(Happening):
         return f"Went on from the checkpoints of {amount(self.partitions, 'part')}; {done} done already."
 
 
-@_event("A job that may start waits; once for each reason.")
+@event("A job that may start waits; once for each reason.")
 class JobWaits(Happening):
     why: str
 
@@ -183,7 +77,7 @@ class JobWaits(Happening):
         return f"Waits: {self.why}"
 
 
-@_event("A job waits because the licence does not allow it.", level="warning")
+@event("A job waits because the licence does not allow it.", level="warning")
 class LicenceRefused(Happening):
     why: str
 
@@ -191,7 +85,7 @@ class LicenceRefused(Happening):
         return f"The licence does not allow this: {self.why}"
 
 
-@_event("A job could not be claimed or begun.", level="warning")
+@event("A job could not be claimed or begun.", level="warning")
 class JobNotStarted(Happening):
     why: str
 
@@ -199,7 +93,7 @@ class JobNotStarted(Happening):
         return f"Could not begin: {self.why}"
 
 
-@_event("A job has completed.")
+@event("A job has completed.")
 class JobCompleted(Happening):
     indexed: int
     deleted: int
@@ -216,7 +110,7 @@ class JobCompleted(Happening):
         )
 
 
-@_event("A job has ended with an error.", level="error")
+@event("A job has ended with an error.", level="error")
 class JobFailed(Happening):
     why: str
     indexed: int = 0
@@ -227,7 +121,7 @@ class JobFailed(Happening):
         return f"Ended with an error after {span(self.seconds)} ({self.indexed:,} indexed, {self.deleted:,} deleted): {self.why}"
 
 
-@_event("A job was suspended, to go on later.")
+@event("A job was suspended, to go on later.")
 class JobSuspended(Happening):
     indexed: int = 0
     deleted: int = 0
@@ -237,7 +131,7 @@ class JobSuspended(Happening):
         return f"Suspended after {span(self.seconds)} with {self.indexed:,} indexed; goes on from there when claimed again."
 
 
-@_event("A job was canceled.")
+@event("A job was canceled.")
 class JobCancelled(Happening):
     indexed: int = 0
     deleted: int = 0
@@ -247,7 +141,7 @@ class JobCancelled(Happening):
         return f"Canceled after {span(self.seconds)}; {self.indexed:,} indexed and {self.deleted:,} deleted stay."
 
 
-@_event("A running job was taken away or deleted under its worker.", level="warning")
+@event("A running job was taken away or deleted under its worker.", level="warning")
 class JobLost(Happening):
     why: str
 
@@ -255,7 +149,7 @@ class JobLost(Happening):
         return f"This worker has lost the job: {self.why}"
 
 
-@_event("The janitor took a job from a worker that died.", level="warning")
+@event("The janitor took a job from a worker that died.", level="warning")
 class JobTakenOver(Happening):
     previous: str
     status: str
@@ -270,7 +164,7 @@ class JobTakenOver(Happening):
 # The work
 
 
-@_event("The listing of a partition begins.")
+@event("The listing of a partition begins.")
 class PartitionOpened(Happening):
     partition: str
     resumed: bool = False
@@ -279,7 +173,7 @@ class PartitionOpened(Happening):
         return f"Goes on reading {part(self.partition)}." if self.resumed else f"Began to read {part(self.partition)}."
 
 
-@_event("A partition was listed to its end.")
+@event("A partition was listed to its end.")
 class PartitionClosed(Happening):
     partition: str
     listed: int
@@ -289,7 +183,7 @@ class PartitionClosed(Happening):
         return f"Read {part(self.partition)} to its end: {amount(self.listed, 'document')}."
 
 
-@_event("A partition could not be listed to its end, or holds parts that could not be read.", level="error")
+@event("A partition could not be listed to its end, or holds parts that could not be read.", level="error")
 class PartitionBroken(Happening):
     partition: str
     why: str
@@ -299,7 +193,7 @@ class PartitionBroken(Happening):
         return f"Could not read {part(self.partition)} to its end: {self.why}. Nothing of it is deleted."
 
 
-@_event("The source's partitions could not all be named.", level="error")
+@event("The source's partitions could not all be named.", level="error")
 class SourceNotListed(Happening):
     why: str
 
@@ -307,7 +201,7 @@ class SourceNotListed(Happening):
         return f"The source could not say what it consists of: {self.why}"
 
 
-@_event("Bulk requests were answered; folded, every few seconds for each job.")
+@event("Bulk requests were answered; folded, every few seconds for each job.")
 class BatchesSettled(Happening):
     requests: int
     documents: int
@@ -319,7 +213,7 @@ class BatchesSettled(Happening):
         return f"Wrote {amount(self.documents, 'document')} ({size(self.size_bytes)}) in {amount(self.requests, 'request')}."
 
 
-@_event("A server was too busy (429), and the work waits.", level="warning")
+@event("A server was too busy (429), and the work waits.", level="warning")
 class Throttled(Happening):
     by: str
     """Who: `Elasticsearch`, or the source's name."""
@@ -335,7 +229,7 @@ class Throttled(Happening):
         return f"{self.by} {what}{about}; waited {span(self.wait_s)}{' as told' if self.as_told else ''}."
 
 
-@_event("A request failed in a way that may pass, and is sent again.", level="warning")
+@event("A request failed in a way that may pass, and is sent again.", level="warning")
 class Retried(Happening):
     what: str
     """`bulk`, `download` or `source`."""
@@ -352,7 +246,7 @@ class Retried(Happening):
         return f"{subject}{about} failed ({self.why}); tried again after {span(self.wait_s)}."
 
 
-@_event("A bulk request was too large and was cut in two.")
+@event("A bulk request was too large and was cut in two.")
 class BulkSplit(Happening):
     documents: int
     size_bytes: int
@@ -362,7 +256,7 @@ class BulkSplit(Happening):
         return f"A request of {amount(self.documents, 'document')} ({size(self.size_bytes)}) was cut in two: {self.why}"
 
 
-@_event("A document finally failed and became a dead letter.", level="error")
+@event("A document finally failed and became a dead letter.", level="error")
 class DeadLetter(Happening):
     what: str
     where: str
@@ -374,7 +268,7 @@ class DeadLetter(Happening):
         return f"{self.what} failed at {self.where}: {self.why}"
 
 
-@_event("The next sync tries dead letters again, as somebody asked for it.")
+@event("The next sync tries dead letters again, as somebody asked for it.")
 class DeadLettersReplayed(Happening):
     documents: int
 
@@ -382,7 +276,7 @@ class DeadLettersReplayed(Happening):
         return f"Tries {amount(self.documents, 'document')} again that failed before."
 
 
-@_event("An unusual number of deletions waits for a person.", level="warning")
+@event("An unusual number of deletions waits for a person.", level="warning")
 class DeletionsHeldBack(Happening):
     count: int
     why: str
@@ -391,7 +285,7 @@ class DeletionsHeldBack(Happening):
         return f"Held back {amount(self.count, 'deletion')}: {self.why}"
 
 
-@_event("Somebody has confirmed held-back deletions, and they were carried out.")
+@event("Somebody has confirmed held-back deletions, and they were carried out.")
 class DeletionsConfirmed(Happening):
     deleted: int
     changed_since: int = 0
@@ -401,7 +295,7 @@ class DeletionsConfirmed(Happening):
         return f"Somebody confirmed the deletions: {self.deleted:,} deleted{kept}."
 
 
-@_event("Documents that are gone from the source are deleted from the index.")
+@event("Documents that are gone from the source are deleted from the index.")
 class DeletionsBegun(Happening):
     count: int
 
@@ -411,7 +305,7 @@ class DeletionsBegun(Happening):
         )
 
 
-@_event("A page of the source was compared with what is there.", is_kept=False)
+@event("A page of the source was compared with what is there.", is_kept=False)
 class PageCompared(Happening):
     partition: str
     documents: int
@@ -421,7 +315,7 @@ class PageCompared(Happening):
         return f"Compared {amount(self.documents, 'document')} of {part(self.partition)}."
 
 
-@_event("A bulk request was answered, or failed.", is_kept=False)
+@event("A bulk request was answered, or failed.", is_kept=False)
 class BulkAnswered(Happening):
     documents: int
     size_bytes: int
@@ -433,7 +327,7 @@ class BulkAnswered(Happening):
         return f"A request of {amount(self.documents, 'document')} took {span(self.seconds)} ({self.outcome})."
 
 
-@_event("The content of a document was read, and its text extracted.", is_kept=False)
+@event("The content of a document was read, and its text extracted.", is_kept=False)
 class ContentRead(Happening):
     name: str
     size_bytes: int
@@ -448,25 +342,25 @@ class ContentRead(Happening):
 # Connectors and schedules
 
 
-@_event("The service begins to look after a connector.")
+@event("The service begins to look after a connector.")
 class ConnectorFound(Happening):
     def sentence(self) -> str:
         return "The service looks after this connector now."
 
 
-@_event("A connector was deleted, or is not this service's any more.")
+@event("A connector was deleted, or is not this service's any more.")
 class ConnectorGone(Happening):
     def sentence(self) -> str:
         return "The service does not look after this connector any more."
 
 
-@_event("The source of a connector answers.")
+@event("The source of a connector answers.")
 class ConnectorConnected(Happening):
     def sentence(self) -> str:
         return "The source answers."
 
 
-@_event("The source of a connector cannot be used; once for each reason.", level="error")
+@event("The source of a connector cannot be used; once for each reason.", level="error")
 class ConnectorFailed(Happening):
     why: str
 
@@ -474,7 +368,7 @@ class ConnectorFailed(Happening):
         return f"The source cannot be used: {self.why}"
 
 
-@_event("Missing settings or features were added to a connector's document.")
+@event("Missing settings or features were added to a connector's document.")
 class SchemaKeptUp(Happening):
     fields: list[str]
 
@@ -483,7 +377,7 @@ class SchemaKeptUp(Happening):
         return f"Brought the connector's document up to date: {names}." if names else "Brought the features up to date."
 
 
-@_event("A draft of sync rules was validated.")
+@event("A draft of sync rules was validated.")
 class DraftValidated(Happening):
     valid: bool
 
@@ -491,7 +385,7 @@ class DraftValidated(Happening):
         return "The draft of the sync rules is valid." if self.valid else "The draft of the sync rules is not valid."
 
 
-@_event("A schedule has fired and made a job.")
+@event("A schedule has fired and made a job.")
 class ScheduleFired(Happening):
     job_type: str
     fire_time: str
@@ -500,7 +394,7 @@ class ScheduleFired(Happening):
         return f"The schedule of the {self.job_type.replace('_', ' ')} sync fired ({self.fire_time})."
 
 
-@_event("A schedule was due and made no job.", level="warning")
+@event("A schedule was due and made no job.", level="warning")
 class ScheduleMissed(Happening):
     job_type: str
     why: str
@@ -513,19 +407,19 @@ class ScheduleMissed(Happening):
 # The process
 
 
-@_event("The service has started.")
+@event("The service has started.")
 class ServiceStarted(Happening):
     def sentence(self) -> str:
         return "The service started."
 
 
-@_event("The service is stopping in order.")
+@event("The service is stopping in order.")
 class ServiceStopped(Happening):
     def sentence(self) -> str:
         return "The service stops."
 
 
-@_event("A person pressed a button of the operations page.")
+@event("A person pressed a button of the operations page.")
 class PersonActed(Happening):
     what: str
 
@@ -533,7 +427,7 @@ class PersonActed(Happening):
         return f"Somebody {self.what} on the operations page."
 
 
-@_event("An actor has ended with an error.", level="error")
+@event("An actor has ended with an error.", level="error")
 class ActorCrashed(Happening):
     path: str
     why: str
@@ -542,7 +436,7 @@ class ActorCrashed(Happening):
         return f"{self.path} crashed: {self.why}"
 
 
-@_event("A supervisor has started an actor again.", level="warning")
+@event("A supervisor has started an actor again.", level="warning")
 class ActorRestarted(Happening):
     path: str
     why: str
@@ -551,7 +445,7 @@ class ActorRestarted(Happening):
         return f"{self.path} was started again after: {self.why}"
 
 
-@_event("A supervisor has given up on a child.", level="error")
+@event("A supervisor has given up on a child.", level="error")
 class SupervisorGaveUp(Happening):
     path: str
     why: str
@@ -560,7 +454,7 @@ class SupervisorGaveUp(Happening):
         return f"{self.path} gave up: {self.why}"
 
 
-@_event("A message reached an actor that had ended.", level="warning")
+@event("A message reached an actor that had ended.", level="warning")
 class MessageUndelivered(Happening):
     path: str
     message: str
@@ -569,7 +463,7 @@ class MessageUndelivered(Happening):
         return f"A message to {self.path} was not delivered: {self.message}"
 
 
-@_event("Something has blocked the event loop.", level="warning")
+@event("Something has blocked the event loop.", level="warning")
 class LoopStalled(Happening):
     path: str
     stack: str
@@ -578,7 +472,7 @@ class LoopStalled(Happening):
         return f"{self.path} blocked the event loop."
 
 
-@_event("The journal's queue was full, or its entries could not be written.", level="warning")
+@event("The journal's queue was full, or its entries could not be written.", level="warning")
 class EntriesDropped(Happening):
     count: int
 
@@ -586,7 +480,7 @@ class EntriesDropped(Happening):
         return f"{amount(self.count, 'entry is', 'entries are')} missing here: there were more than the journal could write."
 
 
-@_event("A job told more of one kind than the journal keeps; told at its end.")
+@event("A job told more of one kind than the journal keeps; told at its end.")
 class EntriesFolded(Happening):
     of: str
     count: int

@@ -18,21 +18,17 @@ import trio
 
 from ...protocol.store import NotFound, Store, StoreError
 from ...runtime import Context, Task, new_id, now
+from .entry import KINDS, Entry, Happening, Level, read_entry
 from .events import (
-    KINDS,
     BatchesSettled,
     BulkAnswered,
     DeadLetter,
     EntriesDropped,
     EntriesFolded,
-    Entry,
-    Happening,
-    Level,
     PartitionClosed,
     PartitionOpened,
     Retried,
     Throttled,
-    read_entry,
 )
 
 JOURNAL_INDEX = ".callboard-journal"

@@ -7,20 +7,8 @@ from datetime import datetime, tzinfo
 
 import attrs
 
-from .events import (
-    BatchesSettled,
-    DeadLetter,
-    Entry,
-    Happening,
-    Level,
-    PartitionClosed,
-    PartitionOpened,
-    Retried,
-    Throttled,
-    amount,
-    part,
-    span,
-)
+from .entry import Entry, Happening, Level
+from .events import BatchesSettled, DeadLetter, PartitionClosed, PartitionOpened, Retried, Throttled, amount, part, span
 
 FOLDED = (BatchesSettled, Throttled, Retried, DeadLetter, PartitionOpened, PartitionClosed)
 DEAD_LETTERS_NAMED = 3

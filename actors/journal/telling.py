@@ -16,7 +16,8 @@ import attrs
 import structlog
 
 from ...runtime import now
-from .events import Entry, Happening
+from ..secrets import hidden
+from .entry import Entry, Happening
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +30,8 @@ class Teller:
 
     worker: str = ""
     listeners: list[Listener] = attrs.field(factory=list)
+    secrets: Callable[[], tuple[str, ...]] = tuple
+    """What no entry that is kept may quote, asked for at each."""
     runs: dict[str, Any] = attrs.field(factory=dict)
     """Job id -> the engine's run, while it runs: whoever shows live progress asks it."""
     _numbers: Iterator[int] = attrs.field(factory=itertools.count)
@@ -39,7 +42,7 @@ class Teller:
             return
         entry = Entry(
             at=now(),
-            happening=happening,
+            happening=hidden(happening, self.secrets()) if happening.is_kept else happening,
             connector_id=connector_id,
             job_id=job_id,
             worker=self.worker,

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import attrs
 
 from ...runtime import TreeNode
-from ..journal.events import BulkAnswered, ContentRead, Entry, PageCompared, Retried, Throttled
+from ..journal.entry import Entry
+from ..journal.events import BulkAnswered, ContentRead, PageCompared, Retried, Throttled
 
 BULK_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 ENDED = {

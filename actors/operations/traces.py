@@ -10,10 +10,10 @@ from typing import Any
 
 import attrs
 
+from ..journal.entry import Entry
 from ..journal.events import (
     BulkAnswered,
     ContentRead,
-    Entry,
     JobClaimed,
     PageCompared,
     PartitionBroken,

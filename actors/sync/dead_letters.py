@@ -22,6 +22,7 @@ from ...protocol.store import NotFound, Store
 from ...runtime import now
 from ..journal.events import DeadLetter
 from ..journal.telling import tell
+from ..secrets import hidden
 from .content import QUARANTINE
 from .encoding import action_line
 from .report import FAILURES_KEPT, Counters, FailedDocument
@@ -54,9 +55,12 @@ QUARANTINED_MAX = 100_000
 class DeadLetters:
     """The letters of one running job. Written in batches; the first few are also kept for the report."""
 
-    def __init__(self, store: Store, index: str, connector_id: str = "", job_id: str = "") -> None:
+    def __init__(
+        self, store: Store, index: str, connector_id: str = "", job_id: str = "", secrets: tuple[str, ...] = ()
+    ) -> None:
         self._store = store
         self._index, self._connector_id, self._job_id = index, connector_id, job_id
+        self._secrets = secrets
         self._waiting: list[FailedDocument] = []
         self._is_ready = False
         self._asked: list[str] = []
@@ -67,7 +71,8 @@ class DeadLetters:
         self.total = 0
 
     def add(self, letter: FailedDocument) -> None:
-        """Take a letter; `flush` writes it."""
+        """Take a letter; `flush` writes it. What its reason quotes of the source's secrets is blanked out."""
+        letter = attrs.evolve(letter, why=hidden(letter.why, self._secrets))
         self.total += 1
         if len(self.first) < FAILURES_KEPT:
             self.first.append(letter)

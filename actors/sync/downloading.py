@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
 
 import structlog
 import trio
@@ -13,6 +13,7 @@ from ...runtime import monotonic
 from ...runtime.budget import Budget
 from ...runtime.stream import Stream, StreamSender
 from ...sources.errors import SourceError
+from ...sources.source import ContentRef
 from ..journal.events import (
     ContentRead,
 )
@@ -30,6 +31,9 @@ from .wanting import SMALL_FILES_AT_ONCE, Download
 from .work import Work
 
 log = structlog.get_logger(__name__)
+
+FIELDS_SIZE_BYTES: Final = 2**20
+"""What fields that complete a document are taken to need."""
 
 
 class Downloads:
@@ -153,6 +157,7 @@ class Downloads:
         more: dict[str, Any] | None = None
         failed = keeps_text = False
         began_s, before = monotonic(), counters.downloads_too_large
+        held = AsyncExitStack()
         try:
             if content.gives == "bytes" and not reader.accepts(content):
                 pass
@@ -160,40 +165,39 @@ class Downloads:
                 counters.downloads_too_large += 1
                 keeps_text = True
             else:
-                # The bytes, and the text that is made of them.
-                expected = 3 * (content.size_bytes if content.size_bytes is not None else min(size_max or 2**20, 2**20))
-                async with await memory.take(expected):
-                    try:
-                        fetched = await fetch(
-                            self._work.source,
-                            content,
-                            reader,
-                            size_bytes_max=size_max,
-                            tries_max=settings.download_tries_max,
-                        )
-                    except TooLarge:
-                        counters.downloads_too_large += 1
-                        keeps_text = True
+                # Held until the sink has the document: the bytes, what is made of them, and the payload.
+                await held.enter_async_context(await memory.take(self._memory_of(content)))
+                try:
+                    fetched = await fetch(
+                        self._work.source,
+                        content,
+                        reader,
+                        size_bytes_max=size_max,
+                        tries_max=settings.download_tries_max,
+                    )
+                except TooLarge:
+                    counters.downloads_too_large += 1
+                    keeps_text = True
+                    self._work.letters.was_read(wanted.id)
+                except NoText as exc:
+                    keeps_text = True
+                    self._work.letters.was_read(wanted.id)
+                    log.info("download.no_text", id=wanted.id, name=content.name, why=str(exc))
+                except ContentFailed as exc:
+                    # Poison is not tried again for the same file: it would cost two workers in every sync.
+                    keeps_text = exc.where == QUARANTINE
+                    failed = not keeps_text
+                    if exc.where == "extraction":
                         self._work.letters.was_read(wanted.id)
-                    except NoText as exc:
-                        keeps_text = True
-                        self._work.letters.was_read(wanted.id)
-                        log.info("download.no_text", id=wanted.id, name=content.name, why=str(exc))
-                    except ContentFailed as exc:
-                        # Poison is not tried again for the same file: it would cost two workers in every sync.
-                        keeps_text = exc.where == QUARANTINE
-                        failed = not keeps_text
-                        if exc.where == "extraction":
-                            self._work.letters.was_read(wanted.id)
-                        letter = FailedDocument(wanted.id, exc.where, exc.why, one.partition.key, wanted.id)
-                        letter_of(counters, self._work.letters, letter)
-                        one.segment.counts.failed += 1
-                        log.warning("download.failed", id=wanted.id, name=content.name, why=exc.why)
-                    else:
-                        more = fetched.fields
-                        self._work.letters.was_read(wanted.id)
-                        counters.downloaded += 1
-                        counters.downloaded_bytes += fetched.size_bytes
+                    letter = FailedDocument(wanted.id, exc.where, exc.why, one.partition.key, wanted.id)
+                    letter_of(counters, self._work.letters, letter)
+                    one.segment.counts.failed += 1
+                    log.warning("download.failed", id=wanted.id, name=content.name, why=exc.why)
+                else:
+                    more = fetched.fields
+                    self._work.letters.was_read(wanted.id)
+                    counters.downloaded += 1
+                    counters.downloaded_bytes += fetched.size_bytes
             if is_told():
                 large = counters.downloads_too_large > before
                 outcome = "failed" if failed else "ok" if more is not None else "too_large" if large else "no_text"
@@ -207,9 +211,21 @@ class Downloads:
             size_bytes = len(operation.payload)
             await sender.send([Operations(one.partition, one.segment, [operation], size_bytes)], size_bytes)
         finally:
+            await held.aclose()
             limit.release()
             self._work.downloading.discard(wanted.id)
             self._work.download_ended.unpark_all()
+
+    def _memory_of(self, content: ContentRef) -> int:
+        """Bytes that reading this content may need: three times its size, or the most that it may have if nobody says."""
+        settings = self._work.settings
+        if content.size_bytes is not None:
+            return 3 * content.size_bytes
+        if content.gives == "fields":
+            return FIELDS_SIZE_BYTES
+        if settings.download_size_bytes_max is None:
+            return settings.download_memory_size_bytes
+        return 3 * settings.download_size_bytes_max
 
     async def _earlier_text(self, document_id: str) -> dict[str, Any]:
         """The text that a document of the index has from its file; nothing if it has none. Raises `StoreError`."""

@@ -32,6 +32,8 @@ class SyncPlan:
     job_id: str = ""
     connector_id: str = ""
     deletions_confirmed: bool = False
+    secrets: tuple[str, ...] = attrs.field(default=(), repr=False)
+    """What the source's settings hold that no dead letter may quote."""
     goes_on: bool = False
     """An earlier run of the same job was suspended, or died."""
 

@@ -20,7 +20,8 @@ import structlog
 
 from ...protocol.store import NotFound, Store, StoreError
 from ...runtime import new_id, now
-from ..journal.events import DeletionsConfirmed, Entry
+from ..journal.entry import Entry
+from ..journal.events import DeletionsConfirmed
 from ..journal.keeping import write_entries
 from .encoding import action_line, plain
 from .segments import PartitionCounts, PartitionProgress

@@ -41,7 +41,7 @@ class Work:
         self.counters = Counters()
         self.carried = PartitionCounts()
         """What earlier runs of the same job had settled."""
-        self.letters = DeadLetters(self.own_store, plan.index, plan.connector_id, plan.job_id)
+        self.letters = DeadLetters(self.own_store, plan.index, plan.connector_id, plan.job_id, plan.secrets)
         self.ledger: Ledger | None = None
         self.known: Known | None = None
         self.in_index = 0

@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from callboard.actors.journal import Entry, Queue, read_journal, story
+from callboard.actors.journal.entry import read_entry
 from callboard.actors.journal.events import (
     BulkAnswered,
     DeadLetter,
@@ -24,7 +25,6 @@ from callboard.actors.journal.events import (
     PartitionOpened,
     Throttled,
     listed,
-    read_entry,
 )
 from callboard.actors.operations import METRICS, OperationsRefused, check_address
 from callboard.actors.service import open_service

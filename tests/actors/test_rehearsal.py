@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import attrs
 import pytest
 
-from callboard.actors.job import JobFailed, run_job
+from callboard.actors.job import run_job
+from callboard.actors.job_plan import JobFailed
 from callboard.actors.rehearsal import Rehearsal, rehearse
 from callboard.actors.sync.report import SyncReport
 from callboard.node import open_node

@@ -27,7 +27,7 @@ CANARIES = {
 SOURCE = """
 import attrs
 from callboard.protocol.configuration import setting
-from callboard.sources.source import Document, Source
+from callboard.sources.source import Document, Failure, Source
 
 @attrs.frozen
 class Config:
@@ -49,6 +49,9 @@ class Props(Source):
 
     async def documents(self, partition, checkpoint=None):
         self._fail("documents")
+        if self.config.fault == "item":
+            why = f"cannot read it with {self.config.secret} at {self.config.address}"
+            yield [Failure("item", "curtain", why, document_id="curtain")]
         yield [Document("lamp", {"number": 1})]
 """
 
@@ -77,7 +80,7 @@ def test_no_secret_is_ever_logged(callboard: Any, tmp_path: Path, form: list[str
     node = callboard.start("node", "--port", "0")
     url = next(word for word in node.stdout.readline().split() if word.startswith("http://"))
     (tmp_path / "props_source.py").write_text(SOURCE)
-    names = ("good", "ping", "documents")
+    names = ("good", "ping", "documents", "item")
     for name in names:
         ask(url, "PUT", f"/_connector/{name}", {"index_name": f"props-{name}", "service_type": "props"})
         configuration = {
@@ -136,6 +139,12 @@ def test_no_secret_is_ever_logged(callboard: Any, tmp_path: Path, form: list[str
     errors += [str(ask(url, "GET", f"/.elastic-connectors/_doc/{name}")["_source"].get("error")) for name in names]
     assert any("cannot log in" in error for error in errors)
     assert [error for error in errors for canary in CANARIES.values() if canary in error] == []
+    kept = {
+        index: str(ask(url, "GET", f"/{index}/_search?size=1000")["hits"]["hits"])
+        for index in (".callboard-dead-letters", ".callboard-journal")
+    }
+    assert all("cannot read it with ********" in text for text in kept.values()), kept
+    assert [(index, kind) for index, text in kept.items() for kind, canary in CANARIES.items() if canary in text] == []
 
 
 @pytest.mark.parametrize(
