@@ -70,7 +70,9 @@ class Shelf(Source[ShelfConfig]):
         yield b"words"
 
 
-@pytest.mark.parametrize(("knows_sizes", "size_max", "most"), [(False, 4 * MIB, 1), (False, None, 1), (True, 4 * MIB, FILES)])
+@pytest.mark.parametrize(
+    ("knows_sizes", "size_max", "most"), [(False, 4 * MIB, 1), (False, None, 1), (True, 4 * MIB, FILES)]
+)
 async def test_a_file_of_unknown_size_takes_the_room_that_it_may_need(
     knows_sizes: bool, size_max: int | None, most: int
 ) -> None:
