@@ -35,11 +35,11 @@ class TreeNode:
     def _lines(self, first: str, rest: str) -> Iterator[str]:
         facts = [f"{self.kind}, {self.state} for {self.since_s:.1f} s"]
         if self.processed:
-            facts.append(f"{self.processed:,} messages")
+            facts.append(f"{self.processed:,} message{'s' if self.processed > 1 else ''}")
         if self.waiting:
             facts.append(f"{self.waiting} waiting")
         if self.restarts:
-            facts.append(f"{self.restarts} restarts")
+            facts.append(f"{self.restarts} restart{'s' if self.restarts > 1 else ''}")
         if self.last_error:
             facts.append(f"last error {self.last_error}")
         yield f"{first}{self.name}  ({'; '.join(facts)})"

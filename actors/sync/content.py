@@ -48,6 +48,9 @@ class NoText(Exception):
 class ContentReader(Protocol):
     """Turns the bytes of a file into fields of its document. Raises `ContentFailed`, `TooLarge` and `NoText`."""
 
+    keeps_all: bool
+    """The whole file ends up in the document, so that memory must be there for all of it."""
+
     def accepts(self, content: ContentRef) -> bool: ...
 
     async def read(self, content: ContentRef, chunks: AsyncIterator[bytes]) -> dict[str, Any]: ...
@@ -59,6 +62,8 @@ class ContentReader(Protocol):
 
 class AttachmentReader:
     """Sends files as they are: the ingest pipeline reads them out of `_attachment`."""
+
+    keeps_all = True
 
     def accepts(self, content: ContentRef) -> bool:
         return is_accepted(content.name)
@@ -76,7 +81,12 @@ class AttachmentReader:
 
 
 class TextReader:
-    """Reads files here; their text becomes `body`. Works with whatever extracts like `actors.extraction`."""
+    """Reads files here; their text becomes `body`. Works with whatever extracts like `actors.extraction`.
+
+    The bytes pass through, within the extractor's own budget; what stays is text of limited length.
+    """
+
+    keeps_all = False
 
     def __init__(self, extractor: Any) -> None:
         self._extractor = extractor

@@ -32,8 +32,8 @@ from .work import Work
 
 log = structlog.get_logger(__name__)
 
-FIELDS_SIZE_BYTES: Final = 2**20
-"""What fields that complete a document are taken to need."""
+LITTLE_SIZE_BYTES: Final = 2**20
+"""What is taken for the size of text or fields of which nothing is known."""
 
 
 class Downloads:
@@ -166,7 +166,7 @@ class Downloads:
                 keeps_text = True
             else:
                 # Held until the sink has the document: the bytes, what is made of them, and the payload.
-                await held.enter_async_context(await memory.take(self._memory_of(content)))
+                await held.enter_async_context(await memory.take(self._memory_of(content, reader)))
                 try:
                     fetched = await fetch(
                         self._work.source,
@@ -216,16 +216,15 @@ class Downloads:
             self._work.downloading.discard(wanted.id)
             self._work.download_ended.unpark_all()
 
-    def _memory_of(self, content: ContentRef) -> int:
+    def _memory_of(self, content: ContentRef, reader: ContentReader) -> int:
         """Bytes that reading this content may need: three times its size, or the most that it may have if nobody says."""
         settings = self._work.settings
         if content.size_bytes is not None:
             return 3 * content.size_bytes
-        if content.gives == "fields":
-            return FIELDS_SIZE_BYTES
-        if settings.download_size_bytes_max is None:
-            return settings.download_memory_size_bytes
-        return 3 * settings.download_size_bytes_max
+        size_max = settings.download_size_bytes_max
+        if content.gives == "bytes" and reader.keeps_all:
+            return settings.download_memory_size_bytes if size_max is None else 3 * size_max
+        return 3 * (LITTLE_SIZE_BYTES if size_max is None else min(size_max, LITTLE_SIZE_BYTES))
 
     async def _earlier_text(self, document_id: str) -> dict[str, Any]:
         """The text that a document of the index has from its file; nothing if it has none. Raises `StoreError`."""

@@ -1,4 +1,4 @@
-"""How much of the memory for downloads a file may take whose size nobody knows."""
+"""How much of the memory for downloads an attachment may take whose size nobody knows."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import trio.testing
 import callboard
 from callboard.actors.sync.settings import MIB, SyncSettings
 from callboard.node import open_node
+from callboard.protocol import Pipeline
 from callboard.protocol.configuration import setting
 from callboard.protocol.store import Target
 from callboard.sources.source import ContentRef, Document, Source
@@ -88,5 +89,10 @@ async def test_a_file_of_unknown_size_takes_the_room_that_it_may_need(
 
 
 async def _synced(shelf: Shelf, settings: SyncSettings) -> Any:
-    async with open_node(port=None) as node:
-        return await callboard.sync(shelf, Target(embedded=node.app), index="shelf", settings=settings)
+    async with open_node(port=None, attachment_reader=_words) as node:
+        target = Target(embedded=node.app)
+        return await callboard.sync(shelf, target, index="shelf", settings=settings, pipeline=Pipeline())
+
+
+async def _words(data: bytes, name: str | None) -> str:
+    return data.decode()

@@ -366,5 +366,5 @@ async def test_a_tree_is_printed_for_people(autojump_clock: Any, recorders: Reco
         lines = str(system.tree()).splitlines()
     assert lines[0] == "service  (System, running for 2.0 s)"
     assert lines[1] == "└── jobs  (Supervisor, running for 2.0 s)"
-    assert lines[2] == "    ├── a  (Recorder, running for 2.0 s; 1 messages)"
-    assert lines[3] == "    └── b  (Recorder, running for 2.0 s; 1 restarts; last error ValueError: boom)"
+    assert lines[2] == "    ├── a  (Recorder, running for 2.0 s; 1 message)"
+    assert lines[3] == "    └── b  (Recorder, running for 2.0 s; 1 restart; last error ValueError: boom)"
