@@ -176,7 +176,8 @@ class ConnectorKeeper(Actor):
         self._checked = _relevant(connector)
         async with self._state.checks:
             try:
-                with trio.fail_after(CHECK_S):
+                # Waits of the source are told as the connector's.
+                with trio.fail_after(CHECK_S), telling(self._state.teller, connector_id=self._id):
                     await self._ask(connector, kind)
             except trio.TooSlowError:
                 await self._fail(connector, f"The source did not answer within {CHECK_S:g} seconds.")

@@ -11,7 +11,7 @@ import attrs
 
 from ..protocol import Connector, JobStatus, JobType, SyncJob
 from ..protocol.cron import InvalidCron
-from ..protocol.scheduling import Fire, MissedFires, due, schedules_of
+from ..protocol.scheduling import Fire, Missed, MissedFires, due, missed, schedules_of
 
 ACCESS_CONTROL_LICENCE = "platinum"
 
@@ -108,6 +108,19 @@ def look_at(
         else:
             waits[job_type] = verdict.until
     return Look(tuple(fires), tuple(waits.items()), tuple(problems))
+
+
+def missed_by(connector: Connector, until: datetime, can: Capabilities) -> list[tuple[JobType, Missed]]:
+    """Find the fire times of a connector's schedules that no service was awake for, up to `until`."""
+    found: list[tuple[JobType, Missed]] = []
+    for job_type, schedule in schedules_of(connector, incremental=can.incremental, access_control=can.access_control):
+        try:
+            one = missed(schedule, last=connector.scheduled_at(job_type), until=until)
+        except InvalidCron:
+            continue
+        if one is not None:
+            found.append((job_type, one))
+    return found
 
 
 @attrs.frozen

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from contextlib import aclosing
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -22,8 +22,8 @@ from ..protocol.scheduling import MissedFires
 from ..protocol.store import Conflict, NotFound, StoreError, Unreadable
 from ..runtime import Backoff, ChildSpec, Context, StartFailed, Supervisor, Task, monotonic, now
 from .connector import ConnectorKeeper, JobTask, Seen
-from .journal.events import JobWaits, LicenceRefused, ScheduleFired, ScheduleMissed
-from .schedule_plan import ACCESS_CONTROL_LICENCE, Capabilities, FirePlan, Offer, look_at, offer
+from .journal.events import FiresMissed, JobWaits, LicenceRefused, ScheduleFired, ScheduleMissed
+from .schedule_plan import ACCESS_CONTROL_LICENCE, Capabilities, FirePlan, Offer, look_at, missed_by, offer
 from .service_state import ServiceState
 
 LOOK_PAUSE_S_MIN = 0.05
@@ -33,6 +33,8 @@ READ_PENDING_EVERY_S = 1.0
 """A long queue is not read again for every slot that becomes free; claims tell what has changed meanwhile."""
 TOLD_AFTER_S = 60.0
 """A job that waits for so long gets the reason into its document."""
+
+MISSED_AFTER = timedelta(minutes=1)
 
 FOR_EVER = Backoff(first_s=1.0, cap_s=60.0, give_up_after=2**62)
 """A connector is started again however often it fails: it must never end the service."""
@@ -72,6 +74,7 @@ class Scheduler(Task):
         self._plan = FirePlan()
         self._looked: dict[str, datetime] = {}
         self._started_at = now()
+        self._told_missed: set[str] = set()
         self._look_at_s = -math.inf
         self._budget = ProblemBudget("scheduler", state)
         self._away = 0
@@ -182,6 +185,7 @@ class Scheduler(Task):
             # It exists and cannot be read: whatever runs goes on.
             return
         self._plan.forget(connector_id)
+        self._told_missed.discard(connector_id)
         for known in (self._looked, self._state.capabilities, self._state.failing, self._state.unfired):
             known.pop(connector_id, None)
         await self._context.system.find("connectors").stop_child(connector_id)
@@ -217,6 +221,7 @@ class Scheduler(Task):
             MissedFires.SKIP if skips else MissedFires.RUN_ONCE,
             self._state.capabilities.get(connector.id, Capabilities()),
         )
+        self._tell_missed(connector, is_caught_up=not skips)
         problem = "; ".join(look.problems)
         if problem and self._state.unfired.get(connector.id) != problem:
             self._log.warning("schedule.invalid", connector=connector.id, why=problem)
@@ -236,6 +241,22 @@ class Scheduler(Task):
         for job_type, fire_time in look.fires:
             await self._fire(connector, job_type, fire_time)
         self._looked[connector.id] = moment
+
+    def _tell_missed(self, connector: Connector, *, is_caught_up: bool) -> None:
+        """Tell, at the first look, of fire times that came while no service ran."""
+        if connector.id in self._told_missed:
+            return
+        self._told_missed.add(connector.id)
+        # A fire time just before the start may be with another service at this moment.
+        until = self._started_at - MISSED_AFTER
+        can = self._state.capabilities.get(connector.id, Capabilities())
+        for job_type, found in missed_by(connector, until, can):
+            times = {"first": found.first.isoformat(), "last": found.last.isoformat()}
+            happening = FiresMissed(job_type=job_type.value, count=found.count, is_caught_up=is_caught_up, **times)
+            self._state.note(happening, connector.id)
+            self._log.warning(
+                "schedule.missed", connector=connector.id, kind=job_type.value, count=found.count, **times
+            )
 
     async def _fire(self, connector: Connector, job_type: JobType, fire_time: datetime) -> None:
         """Make the job of a fire time, unless one like it waits already, and then note the fire time on the connector.
@@ -280,7 +301,8 @@ class Scheduler(Task):
             self._log.warning("schedule.no_job", connector=connector.id, kind=job_type.value, why=exc.why)
             return
         self._log.info("schedule.fired", connector=connector.id, kind=job_type.value, job=made.id)
-        fired = ScheduleFired(job_type=job_type.value, fire_time=fire_time.isoformat())
+        late_s = max(0.0, (now() - fire_time).total_seconds())
+        fired = ScheduleFired(job_type=job_type.value, fire_time=fire_time.isoformat(), late_s=late_s)
         self._state.note(fired, connector.id, made.id)
         self._state.tell("schedule_fired", connector.id, made.id, f"{job_type.value} at {fire_time.isoformat()}")
 

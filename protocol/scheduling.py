@@ -16,6 +16,9 @@ from .connectors import is_nonsense
 from .cron import Cron, InvalidCron
 from .documents import Connector, JobType, Schedule
 
+MISSED_MAX = 1_000
+"""So far missed fire times are counted."""
+
 
 class MissedFires(StrEnum):
     """What happens to fire times at which no service was awake."""
@@ -64,6 +67,35 @@ def due(
         looked = last if missed is MissedFires.RUN_ONCE else max(last, since)
     fire_time = cron.last_within(looked, now)
     return Wait(cron.next_after(max(looked, now))) if fire_time is None else Fire(fire_time)
+
+
+@attrs.frozen
+class Missed:
+    """Fire times that nobody was there for."""
+
+    count: int
+    first: datetime
+    last: datetime
+
+
+def missed(schedule: Schedule, *, last: datetime | None, until: datetime) -> Missed | None:
+    """Find the fire times after the last one that made a job and up to `until`; None if there are none, or nobody knows the last.
+
+    Counts up to `MISSED_MAX`. Raises `InvalidCron`.
+    """
+    if not schedule.enabled or last is None or is_nonsense(last, until):
+        return None
+    cron = Cron.parse(schedule.interval)
+    latest = cron.last_within(last, until)
+    first = cron.next_after(last)
+    if latest is None or first is None:
+        return None
+    count, moment = 1, first
+    while moment < latest and count < MISSED_MAX:
+        following = cron.next_after(moment)
+        assert following is not None
+        moment, count = following, count + 1
+    return Missed(count, first, latest)
 
 
 def schedules_of(

@@ -47,9 +47,12 @@ class Throttled(SourceError):
 
     retriable = True
 
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str, retry_after_s: float | None = None, status: int | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        """As long as it told us to stay away; None if it did not say."""
+        self.status = status
+        """How it said so, if it speaks HTTP."""
 
 
 class Transient(SourceError):

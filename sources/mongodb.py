@@ -41,6 +41,7 @@ from .errors import (
 from .mongodb_values import DateOutOfRange, extended, values_reader
 from .source import JSON, AdvancedRulesProblem, Checkpoint, Document, Failure, Features, Listing, Partition, Source
 from .tls import pem
+from .waiting import tell_wait
 
 ATTEMPTS: Final = 3
 BATCH_S: Final = 3600.0
@@ -231,7 +232,9 @@ class MongoDB(Source[MongoDBConfig]):
                 if attempt >= ATTEMPTS or (has_yielded and after is None):
                     raise
                 self.log.info("source.retry", partition=partition.key, attempt=attempt, why=str(error))
-                await trio.sleep(random().uniform(0.5, 1.0) * 2.0**attempt)
+                pause_s = random().uniform(0.5, 1.0) * 2.0**attempt
+                tell_wait(self.name, error, wait_s=pause_s, attempt=attempt, name=partition.key)
+                await trio.sleep(pause_s)
 
     def _page(self, batch: Sequence[bytes], may_lack_ids: bool) -> tuple[list[Document | Failure], Any]:
         page: list[Document | Failure] = []

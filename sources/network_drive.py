@@ -51,6 +51,7 @@ from .source import (
     Partition,
     Source,
 )
+from .waiting import tell_wait
 
 ATTEMPTS: Final = 3
 CONNECT_S: Final = 30
@@ -300,7 +301,9 @@ class NetworkDrive(Source[NetworkDriveConfig]):
                     raise told from error
                 self.log.info("source.retry", attempt=attempt, why=str(told))
                 self._has_session = False
-                await trio.sleep(random().uniform(0.5, 1.0) * 2.0**attempt)
+                pause_s = random().uniform(0.5, 1.0) * 2.0**attempt
+                tell_wait(self.name, told, wait_s=pause_s, attempt=attempt)
+                await trio.sleep(pause_s)
 
     async def _connect(self) -> None:
         async with self._connecting:

@@ -12,6 +12,7 @@ import trio
 from ..runtime import random
 from .errors import Transient
 from .source import JSON, Checkpoint, Document, Failure, Listing
+from .waiting import tell_wait
 
 Page: TypeAlias = tuple[list[Document | Failure], Any]
 """What was read, and the key of its last row; no key where reading cannot go on behind it."""
@@ -50,4 +51,6 @@ async def read_pages(
             if attempt >= max(1, attempts) or (has_yielded and after is None):
                 raise
             log.info("source.retry", partition=partition, attempt=attempt, why=str(error))
-            await trio.sleep(random().uniform(0.5, 1.0) * 2.0**attempt)
+            pause_s = random().uniform(0.5, 1.0) * 2.0**attempt
+            tell_wait("The database", error, wait_s=pause_s, attempt=attempt, name=partition)
+            await trio.sleep(pause_s)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from .entry import KINDS, Happening, event
 
+LATE_S = 60.0
+"""From when on it is told that a schedule fired late."""
+
 
 def amount(count: int, one: str, many: str = "") -> str:
     """Say a number of things."""
@@ -243,7 +246,7 @@ class Retried(Happening):
             self.what, self.what
         )
         about = f" of {self.name}" if self.name else ""
-        return f"{subject}{about} failed ({self.why}); tried again after {span(self.wait_s)}."
+        return f"{subject}{about} failed ({self.why.rstrip('.')}); tried again after {span(self.wait_s)}."
 
 
 @event("A bulk request was too large and was cut in two.")
@@ -389,9 +392,29 @@ class DraftValidated(Happening):
 class ScheduleFired(Happening):
     job_type: str
     fire_time: str
+    late_s: float = 0.0
 
     def sentence(self) -> str:
-        return f"The schedule of the {self.job_type.replace('_', ' ')} sync fired ({self.fire_time})."
+        late = f", {span(self.late_s)} late" if self.late_s >= LATE_S else ""
+        return f"The schedule of the {self.job_type.replace('_', ' ')} sync fired ({self.fire_time}{late})."
+
+
+@event("Fire times passed while no service ran; told once, soon after the next has started.", level="warning")
+class FiresMissed(Happening):
+    job_type: str
+    count: int
+    """At most `MISSED_MAX`; then there may have been more."""
+    first: str
+    last: str
+    is_caught_up: bool
+
+    def sentence(self) -> str:
+        what = f"The schedule of the {self.job_type.replace('_', ' ')} sync"
+        when = f"once ({self.last})" if self.count == 1 else f"{self.count:,} times ({self.first} to {self.last})"
+        then = (
+            "one sync makes up for it" if self.is_caught_up else "passed over, as `callboard.missed_schedules` has it"
+        )
+        return f"{what} was due {when} while no service ran; {then}."
 
 
 @event("A schedule was due and made no job.", level="warning")

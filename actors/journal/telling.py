@@ -16,8 +16,10 @@ import attrs
 import structlog
 
 from ...runtime import now
+from ...sources.waiting import Wait, heard_by
 from ..secrets import hidden
 from .entry import Entry, Happening
+from .events import Retried, Throttled
 
 log = structlog.get_logger(__name__)
 
@@ -69,15 +71,26 @@ _place: ContextVar[Place | None] = ContextVar("callboard_journal_place", default
 
 @contextmanager
 def telling(teller: Teller | None, *, connector_id: str = "", job_id: str = "") -> Iterator[None]:
-    """While the block runs, `tell` in it and in every task below it reaches this teller. None leaves all as it is."""
+    """While the block runs, `tell` in it and in every task below it reaches this teller. None leaves all as it is.
+
+    So do the waits of the source that works there.
+    """
     if teller is None:
         yield
         return
     token = _place.set(Place(teller, connector_id, job_id))
     try:
-        yield
+        with heard_by(_tell_wait):
+            yield
     finally:
         _place.reset(token)
+
+
+def _tell_wait(wait: Wait) -> None:
+    if wait.is_busy:
+        tell(Throttled(by=wait.by, status=wait.status, wait_s=wait.wait_s, as_told=wait.as_told))
+    else:
+        tell(Retried(what="source", attempt=wait.attempt, wait_s=wait.wait_s, why=wait.why, name=wait.name))
 
 
 def tell(happening: Happening) -> None:

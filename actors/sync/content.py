@@ -144,7 +144,7 @@ async def fetch(
             pause = pause_s(attempt, random()) if asked_s is None else min(asked_s, RETRY_AFTER_S_MAX)
             if isinstance(exc, Throttled):
                 told = asked_s is not None
-                tell(SourceThrottled(by=source.name, status=429, wait_s=pause, as_told=told))
+                tell(SourceThrottled(by=source.name, status=exc.status, wait_s=pause, as_told=told))
             else:
                 tell(Retried(what="download", attempt=attempt, wait_s=pause, why=str(exc), name=content.name))
             log.info("download.retry", name=content.name, attempt=attempt, after_s=round(pause, 2), why=str(exc))

@@ -32,6 +32,7 @@ from ..errors import (
 from ..http import BearerAuth, HttpClient, HttpSettings, OAuthClientCredentials, linked, open_http
 from ..http.client import SECONDARY_LIMIT_S, Retries, judge
 from ..tls import pem, verifying_context
+from ..waiting import tell_wait
 from .queries import VIEWER
 from .settings import GitHubConfig
 
@@ -210,6 +211,7 @@ class GitHubClient:
             client.bucket.throttled(error.retry_after_s)
             if throttled >= THROTTLED_MAX:
                 raise error
+            tell_wait(NAME, error, wait_s=error.retry_after_s or 0.0, attempt=throttled)
         if told.get("data") is None or any(not one.get("path") for one in errors):
             raise graphql_error(errors[0]) if errors else UnexpectedAnswer("GitHub answered a query without data.")
         return Answer(told["data"], errors)

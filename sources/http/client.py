@@ -28,6 +28,7 @@ from ..errors import (
     Transient,
     UnexpectedAnswer,
 )
+from ..waiting import tell_wait
 from .limits import TokenBucket
 
 READ_SIZE_BYTES: Final = 262_144
@@ -81,17 +82,17 @@ def judge(
             return CredentialsError(f"{told}. Check the credentials.")
         case 403:
             if headers.get("x-ratelimit-remaining") == "0" or "retry-after" in headers:
-                return Throttled(f"{told}.", _retry_after_s(headers, at_epoch_s))
+                return Throttled(f"{told}.", _retry_after_s(headers, at_epoch_s), status)
             if b"secondary rate limit" in body:
-                return Throttled(f"{told}.", SECONDARY_LIMIT_S)
+                return Throttled(f"{told}.", SECONDARY_LIMIT_S, status)
             return PermissionDenied(f"{told}. Check what these credentials may read.")
         case 404 | 410:
             return NotFound(f"{told}.")
         case 429:
-            return Throttled(f"{told}.", _retry_after_s(headers, at_epoch_s))
+            return Throttled(f"{told}.", _retry_after_s(headers, at_epoch_s), status)
         case 503:
             wait_s = _retry_after_s(headers, at_epoch_s)
-            return Transient(f"{told}.") if wait_s is None else Throttled(f"{told}.", wait_s)
+            return Transient(f"{told}.") if wait_s is None else Throttled(f"{told}.", wait_s, status)
         case 408 | 425 | 500 | 502 | 504:
             return Transient(f"{told}.")
         case _:
@@ -185,8 +186,13 @@ class HttpClient:
                 self.bucket.throttled(wrong.retry_after_s)
             if not wrong.retriable or attempt >= retries.attempts:
                 raise wrong
-            if not (isinstance(wrong, Throttled) and wrong.retry_after_s is not None):
-                await trio.sleep(retries.pause_s(attempt, random().random()))
+            if isinstance(wrong, Throttled) and wrong.retry_after_s is not None:
+                # The bucket holds everybody back until then.
+                tell_wait(self._settings.name, wrong, wait_s=wrong.retry_after_s, attempt=attempt)
+                continue
+            pause_s = retries.pause_s(attempt, random().random())
+            tell_wait(self._settings.name, wrong, wait_s=pause_s, attempt=attempt)
+            await trio.sleep(pause_s)
 
     async def _send_once(
         self, method: str, url: str, options: dict[str, Any]
