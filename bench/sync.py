@@ -117,15 +117,8 @@ def null_sink(existing: int, answer_after_s: float = 0.0) -> None:
             ]
         else:
             keys = pages_of(INDEX)[start : start + size]
-            hits = [
-                {
-                    "_id": one,
-                    "_seq_no": seq[one],
-                    "_source": {"_timestamp": "2026-01-01T00:00:00Z"},
-                    "sort": [start + n + 1],
-                }
-                for n, one in enumerate(keys)
-            ]
+            told = {"_source": {"_timestamp": "2026-01-01T00:00:00Z"}} if body.get("_source", True) else {}
+            hits = [{"_id": one, "_seq_no": seq[one], "sort": [start + n + 1], **told} for n, one in enumerate(keys)]
         return orjson.dumps({"_shards": {"failed": 0}, "timed_out": False, "pit_id": index, "hits": {"hits": hits}})
 
     cached: dict[str, list[str]] = {}

@@ -328,7 +328,8 @@ async def read_index(
 
     What is in `seen` counts as listed already. With `access_lists` a document is the same only if they are the same, too.
     """
-    pages = store.content.existing(index, fields=(ALLOW_ACCESS_CONTROL,) if access_lists else ())
+    fields = (ALLOW_ACCESS_CONTROL,) if access_lists else ()
+    pages = store.content.existing(index, fields=fields, timestamps=timestamps)
     async with aclosing(pages):
         async for page in pages:
             ids, seq_nos = page.ids, page.seq_nos

@@ -32,7 +32,7 @@ class ExistingPage:
 
     ids: list[str]
     timestamps: list[Any]
-    """`_timestamp` as stored, None where there is none."""
+    """`_timestamp` as stored, None where there is none or it was not asked for."""
     seq_nos: list[int]
     sources: list[dict[str, Any]] | None
     """The further fields that were asked for, as (possibly partial) documents."""
@@ -83,6 +83,7 @@ class ContentIndices:
         index: str,
         *,
         fields: Sequence[str] = (),
+        timestamps: bool = True,
         query: Mapping[str, Any] | None = None,
         page_size: int = EXISTING_PAGE_SIZE,
         refresh: bool = True,
@@ -91,12 +92,13 @@ class ContentIndices:
         """Yield id, `_timestamp` and sequence number of every document, in pages, in no particular order.
 
         With `refresh` everything written before the call is seen. A snapshot: what is written meanwhile is not.
-        Close it (`contextlib.aclosing`) when stopping early. Raises `NotFound` if there is no such index, and
-        `Incomplete` rather than ever leaving a document out.
+        Without `timestamps` and `fields` Elasticsearch need not open a single document. Close it (`contextlib.aclosing`) when
+        stopping early. Raises `NotFound` if there is no such index, and `Incomplete` rather than ever leaving a document out.
         """
         if refresh:
             await self.refresh(index)
-        search: dict[str, Any] = {"_source": ["_timestamp", *fields], "seq_no_primary_term": True}
+        wanted = [*(["_timestamp"] if timestamps else []), *fields]
+        search: dict[str, Any] = {"_source": wanted or False, "seq_no_primary_term": True}
         if query is not None:
             search["query"] = query
         found = pages(
@@ -105,19 +107,19 @@ class ContentIndices:
             search,
             size=page_size,
             keep_alive=keep_alive,
-            hit_paths=("_id", "_seq_no", "_source"),
+            hit_paths=("_id", "_seq_no", *(["_source"] if wanted else [])),
             decode=orjson.loads,
         )
         async with aclosing(found):
             async for hits in found:
                 if fields:
                     sources = [hit.get("_source", {}) for hit in hits]
-                    timestamps = [source.get("_timestamp") for source in sources]
+                    stamps = [source.get("_timestamp") for source in sources]
                 else:
                     sources = None
                     # A hit without the field comes without `_source`: the filter leaves no empty objects.
-                    timestamps = [hit["_source"].get("_timestamp") if "_source" in hit else None for hit in hits]
-                yield ExistingPage([hit["_id"] for hit in hits], timestamps, [hit["_seq_no"] for hit in hits], sources)
+                    stamps = [hit["_source"].get("_timestamp") if "_source" in hit else None for hit in hits]
+                yield ExistingPage([hit["_id"] for hit in hits], stamps, [hit["_seq_no"] for hit in hits], sources)
 
     async def bulk(
         self,
