@@ -7,7 +7,7 @@ heartbeat is due, or when the pause after a failure is over. Whatever goes wrong
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, ClassVar, Literal
@@ -22,7 +22,7 @@ from ..protocol.drafts import needs_validation
 from ..protocol.filtering import validate_rules
 from ..protocol.store import NotFound, Store, StoreError, open_store
 from ..protocol.wire import same
-from ..runtime import Actor, Context, Task, handles, monotonic, now
+from ..runtime import Actor, Context, Task, TreeNode, handles, monotonic, now
 from ..sources.errors import SourceError
 from ..sources.source import Source, SourceContext
 from .configured import content_target, engine_settings
@@ -326,6 +326,11 @@ class JobTask(Task):
             state.tell("job_ended", job.connector.id, job.id, report)
         finally:
             state.job_ends(job)
+
+    def parts(self) -> Sequence[TreeNode]:
+        """The stages of the engine."""
+        run = self._state.teller.runs.get(self._job.id)
+        return () if run is None else run.stages()
 
     async def _source_maker(self) -> MakeSource:
         """What makes the job's source. A class that cannot be had makes the job fail with that reason."""

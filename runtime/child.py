@@ -49,6 +49,8 @@ class Child:
     is_taken_down: bool = False
     """It ended with its group, not by itself."""
     regroup: Regroup | None = None
+    task: Task | None = None
+    """What runs now, if that is a task."""
 
     def become(self, state: str) -> None:
         self.state, self.since_s = state, trio.current_time()
@@ -130,7 +132,11 @@ class Child:
             started.started()
             context = self._context(None, Timers(()))
             telemetry = self.system.telemetry
-            await (made.run(context) if telemetry is None else telemetry.run(made, context))
+            self.task = made
+            try:
+                await (made.run(context) if telemetry is None else telemetry.run(made, context))
+            finally:
+                self.task = None
             return False
         self.ref._begin(made)
         await self.ref.run(started)
@@ -159,7 +165,7 @@ class Child:
     def node(self) -> TreeNode:
         """What there is to see of it now."""
         actor = self.ref if isinstance(self.ref, ActorRef) else None
-        children = self.ref.tree() if hasattr(self.ref, "tree") else ()
+        children = self.ref.tree() if hasattr(self.ref, "tree") else self.task.parts() if self.task else ()
         now_s = trio.current_time()
         return TreeNode(
             name=self.spec.name,
@@ -173,7 +179,7 @@ class Child:
             processed=actor.processed if actor else 0,
             busy_s=actor.busy_s if actor else 0.0,
             last_error=self.last_error,
-            children=children,
+            children=tuple(children),
         )
 
 

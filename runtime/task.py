@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .actor import Context
+    from .tree import TreeNode
 
 
 class Task:
@@ -14,3 +16,7 @@ class Task:
     async def run(self, context: Context) -> None:
         """Do the work. Returning is a normal end, raising an error one. Cancelled: the supervisor stops or is told to."""
         raise NotImplementedError
+
+    def parts(self) -> Sequence[TreeNode]:
+        """What it is made of just now, for the live tree. Asked at any moment while it runs: quick, and without changing anything."""
+        return ()

@@ -24,6 +24,9 @@ class TreeNode:
     """Messages in its mailbox."""
     waiting_peak: int = 0
     processed: int = 0
+    """Messages handled, or of a part of a task whatever passes through it."""
+    unit: str = "message"
+    """What `processed` counts."""
     busy_s: float = 0.0
     """Seconds spent in handlers, waiting inside them included."""
     last_error: str | None = None
@@ -35,7 +38,7 @@ class TreeNode:
     def _lines(self, first: str, rest: str) -> Iterator[str]:
         facts = [f"{self.kind}, {self.state} for {self.since_s:.1f} s"]
         if self.processed:
-            facts.append(f"{self.processed:,} message{'s' if self.processed > 1 else ''}")
+            facts.append(f"{self.processed:,} {self.unit}{'s' if self.processed > 1 else ''}")
         if self.waiting:
             facts.append(f"{self.waiting} waiting")
         if self.restarts:

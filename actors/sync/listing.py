@@ -32,7 +32,9 @@ from .segments import PartitionProgress
 from .work import CHANGES, Work
 
 PAGE_DOCUMENTS = 100
-"""Documents that a source yields one by one are compared so many at a time."""
+"""Documents that a source yields one by one are compared so many at a time,"""
+PAGE_AGE_S = 1.0
+"""or those that came so long ago, when the next one comes."""
 
 log = structlog.get_logger(__name__)
 
@@ -135,19 +137,25 @@ class Listing:
         tell(PartitionOpened(partition=progress.key, resumed=progress.resumed))
         began_s = monotonic()
         page: list[Document] = []
+        page_began_s = 0.0
         async for found in listing:
             if found.__class__ is list and not page and _are_documents(found):
                 await self._emit.documents(found, progress)
                 continue
             for item in found if isinstance(found, list | tuple) else (found,):
                 if item.__class__ is Document:
+                    page_began_s = page_began_s if page else monotonic()
                     page.append(item)
                     continue
                 await self._emit.documents(page, progress)
                 page = []
                 await self._take(item, progress)
-            # A page of the source is compared as it comes; single documents are gathered.
-            if page and (len(page) >= PAGE_DOCUMENTS or isinstance(found, list | tuple)):
+            # A page of the source is compared as it comes; single documents are gathered, but not for long by a slow source.
+            if page and (
+                len(page) >= PAGE_DOCUMENTS
+                or isinstance(found, list | tuple)
+                or monotonic() - page_began_s >= PAGE_AGE_S
+            ):
                 await self._emit.documents(page, progress)
                 page = []
         await self._emit.documents(page, progress)

@@ -20,7 +20,7 @@ import trio
 
 from ...protocol.indices import content_index
 from ...protocol.store import NotFound, Store
-from ...runtime import monotonic
+from ...runtime import TreeNode, monotonic
 from ...runtime.budget import Budget
 from ...runtime.stream import Stream
 from ...sources.source import Source
@@ -50,6 +50,7 @@ from .report import (
 from .segments import PartitionProgress
 from .settings import SyncSettings
 from .sink import Sink
+from .stages import stages_of
 from .wanting import SMALL_FILES_AT_ONCE, Download
 from .work import Work
 
@@ -111,6 +112,12 @@ class SyncRun:
         if self._sink.waits_for_server or operations.batches_waiting > 1:
             return "elasticsearch"
         return "downloads" if downloads.batches_waiting > 1 else "source"
+
+    def stages(self) -> tuple[TreeNode, ...]:
+        """The stages that run now, for the live tree; none before the first document is asked for."""
+        if self._streams is None or self._sink is None:
+            return ()
+        return stages_of(self._work, self._streams, self._sink, self._waiting_on(), self.seconds)
 
     def report(self, status: Status, error: str | None = None) -> SyncReport:
         """How the run ended, or stands."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -28,6 +28,7 @@ from callboard.protocol import (
 from callboard.protocol import connectors as transitions
 from callboard.protocol.configuration import setting
 from callboard.protocol.store import Store, Target, open_store
+from callboard.runtime import TreeNode
 from callboard.sources.errors import Transient
 from callboard.sources.source import Document, Features, Listing, Partition, Source
 
@@ -305,3 +306,27 @@ async def test_a_job_waits_for_one_that_runs_although_the_connector_does_not_say
         await run_job(store, second.id)
     assert (await store.jobs.get(second.id)).status is JobStatus.PENDING
     assert (await store.connectors.get("one")).last_sync_status is None
+
+
+async def test_the_stages_of_a_running_job_are_in_the_tree(app: Any, store: Store) -> None:
+    await make(store, "one", count=20, fault="slow")
+    async with service_on(app) as service:
+        job = await store.jobs.create(await store.connectors.get("one"))
+
+        def nodes(node: TreeNode) -> Iterator[TreeNode]:
+            yield node
+            for child in node.children:
+                yield from nodes(child)
+
+        async def stages() -> dict[str, TreeNode] | None:
+            found = {node.name: node for node in nodes(service.tree())}
+            return found if "listing" in found and found["listing"].processed else None
+
+        found = await until(stages)
+        (working,) = (node for node in found.values() if node.kind == "JobTask")
+        assert [node.name for node in working.children] == ["listing", "downloads", "sink"]
+        assert [node.kind for node in found["listing"].children] == ["Partition"]
+        assert found["sink"].unit == "document"
+        await store.jobs.request_cancel(job.id)
+        await ended(store, job)
+        assert "listing" not in str(service.tree())

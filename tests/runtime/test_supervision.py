@@ -18,6 +18,7 @@ from callboard.runtime import (
     StopReason,
     Supervisor,
     Task,
+    TreeNode,
     open_system,
 )
 
@@ -368,3 +369,23 @@ async def test_a_tree_is_printed_for_people(autojump_clock: Any, recorders: Reco
     assert lines[1] == "└── jobs  (Supervisor, running for 2.0 s)"
     assert lines[2] == "    ├── a  (Recorder, running for 2.0 s; 1 message)"
     assert lines[3] == "    └── b  (Recorder, running for 2.0 s; 1 restart; last error ValueError: boom)"
+
+
+async def test_a_task_shows_its_parts_in_the_tree_while_it_runs(autojump_clock: Any) -> None:
+    class Crossing(Task):
+        async def run(self, context: Any) -> None:
+            await trio.sleep(10)
+
+        def parts(self) -> tuple[TreeNode, ...]:
+            return (TreeNode(name="steps", kind="Steps", state="running", since_s=3.0, processed=1200, unit="step"),)
+
+    async with open_system("service") as system:
+        await system.spawn(ChildSpec(name="crossing", start=Crossing, restart="temporary"))
+        await trio.sleep(3)
+        lines = str(system.tree()).splitlines()
+        assert lines[1:] == [
+            "└── crossing  (Crossing, running for 3.0 s)",
+            "    └── steps  (Steps, running for 3.0 s; 1,200 steps)",
+        ]
+        await trio.sleep(8)
+        assert "steps" not in str(system.tree())
