@@ -23,6 +23,7 @@ from ..protocol import jobs as transitions
 from ..protocol.configuration import InvalidConfiguration
 from ..protocol.filtering import InvalidRules
 from ..protocol.jobs import Counts
+from ..protocol.pausing import PAUSED
 from ..protocol.store import NotFound, Store, StoreError
 from ..runtime import monotonic, now
 from ..sources.source import Source, SourceContext
@@ -140,7 +141,9 @@ async def _start(store: Store, job: SyncJob) -> tuple[Connector, Connector]:
     try:
         after = await store.connectors.update(connector_id, starts)
         return before[-1], after
-    except TransitionRefused:
+    except TransitionRefused as exc:
+        if exc.status == PAUSED:
+            raise
         for pause_s in (0.0, NOTE_AGE_S):
             await trio.sleep(pause_s)
             if await _runs_one(store, connector_id, job_type):

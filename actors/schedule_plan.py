@@ -11,6 +11,7 @@ import attrs
 
 from ..protocol import Connector, JobStatus, JobType, SyncJob
 from ..protocol.cron import InvalidCron
+from ..protocol.pausing import pause_of
 from ..protocol.scheduling import Fire, Missed, MissedFires, due, missed, schedules_of
 
 ACCESS_CONTROL_LICENCE = "platinum"
@@ -190,6 +191,10 @@ def _why_not(job: SyncJob, connector: Connector | None, is_busy: bool, licence_a
     kind = "content" if job.job_type.is_content else "access-control"
     if connector is None:
         return "Its connector is not one that this service works on."
+    if (pause := pause_of(connector)) is not None:
+        return f"The connector is {pause}. Resume it, and this job starts."
+    if (pause := pause_of(job)) is not None:
+        return f"The job is {pause}. Resume it, and it goes on."
     if is_busy:
         return f"The connector runs another {kind} sync here; one at a time."
     if connector.status_of(job.job_type) is JobStatus.IN_PROGRESS:

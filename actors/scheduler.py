@@ -18,11 +18,20 @@ from ..protocol import Connector, ConnectorStatus, JobType, SyncJob, TransitionR
 from ..protocol import connectors as transitions
 from ..protocol.documents import SCHEDULED_AT
 from ..protocol.indices import CONNECTORS_ALIAS
+from ..protocol.pausing import Pause, pause_of
 from ..protocol.scheduling import MissedFires
 from ..protocol.store import Conflict, NotFound, StoreError, Unreadable
 from ..runtime import Backoff, ChildSpec, Context, StartFailed, Supervisor, Task, monotonic, now
 from .connector import ConnectorKeeper, JobTask, Seen
-from .journal.events import FiresMissed, JobWaits, LicenceRefused, ScheduleFired, ScheduleMissed
+from .journal.events import (
+    ConnectorPaused,
+    ConnectorResumed,
+    FiresMissed,
+    JobWaits,
+    LicenceRefused,
+    ScheduleFired,
+    ScheduleMissed,
+)
 from .schedule_plan import ACCESS_CONTROL_LICENCE, Capabilities, FirePlan, Offer, look_at, missed_by, offer
 from .service_state import ServiceState
 
@@ -74,6 +83,7 @@ class Scheduler(Task):
         self._plan = FirePlan()
         self._looked: dict[str, datetime] = {}
         self._started_at = now()
+        self._paused: dict[str, Pause] = {}
         self._told_missed: set[str] = set()
         self._look_at_s = -math.inf
         self._budget = ProblemBudget("scheduler", state)
@@ -151,6 +161,8 @@ class Scheduler(Task):
         for connector_id in set(self._state.connectors) - set(found):
             await self._gone(connector_id)
         self._state.connectors = found
+        for connector in found.values():
+            self._obey_pause(connector)
         for connector_id in self._unreadable:
             if unreadable.get(connector_id) != self._unreadable[connector_id]:
                 await self._show_unreadable(connector_id, self._unreadable[connector_id])
@@ -158,6 +170,30 @@ class Scheduler(Task):
             await self._care_for(connector)
             if "schedule" in self._state.actions:
                 await self._plan_schedules(connector)
+
+    def _obey_pause(self, connector: Connector) -> None:
+        """Suspend what runs of a connector that somebody has paused, and tell of it once."""
+        pause = pause_of(connector)
+        if pause is None:
+            if self._paused.pop(connector.id, None) is not None:
+                self._state.note(ConnectorResumed(), connector.id)
+                self._log.info("connector.resumed", connector=connector.id)
+                self._state.was_freed = True
+                self._read_again_s = -math.inf
+            return
+        if self._paused.get(connector.id) != pause:
+            self._paused[connector.id] = pause
+            since = pause.since.isoformat() if pause.since else ""
+            self._state.note(ConnectorPaused(by=pause.by, why=pause.why, since=since), connector.id)
+            self._log.warning("connector.paused", connector=connector.id, by=pause.by, why=pause.why)
+        supervisor = self._context.system.root.child("connectors").child(connector.id)
+        for job in self._state.running.values():
+            if job.connector.id != connector.id or supervisor is None:
+                continue
+            running = supervisor.child(f"job-{job.id}")
+            if running is not None:
+                # It suspends itself, and is not waited for: other connectors go on.
+                running.cancel()
 
     async def _care_for(self, connector: Connector) -> None:
         connectors = self._context.system.find("connectors")
@@ -185,6 +221,7 @@ class Scheduler(Task):
             # It exists and cannot be read: whatever runs goes on.
             return
         self._plan.forget(connector_id)
+        self._paused.pop(connector_id, None)
         self._told_missed.discard(connector_id)
         for known in (self._looked, self._state.capabilities, self._state.failing, self._state.unfired):
             known.pop(connector_id, None)
@@ -225,8 +262,14 @@ class Scheduler(Task):
         problem = "; ".join(look.problems)
         if problem and self._state.unfired.get(connector.id) != problem:
             self._log.warning("schedule.invalid", connector=connector.id, why=problem)
+        pause = pause_of(connector)
         for job_type, until in look.waits:
-            self._plan.put(connector.id, job_type, until)
+            self._plan.put(connector.id, job_type, until if pause is None else None)
+        if pause is not None:
+            self._state.unfired[connector.id] = f"The connector is {pause}."
+            if skips:
+                self._looked[connector.id] = moment
+            return
         why_failing = self._state.failing.get(connector.id)
         if look.fires and why_failing is not None:
             why = f"Its source cannot be used now: {why_failing}"

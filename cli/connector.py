@@ -27,6 +27,8 @@ SECTIONS = (
             "schedule": Entry("connector_changes:schedule", "Say when a connector syncs."),
             "enable": Entry("connector_changes:enable", "Let the schedules of a connector fire."),
             "disable": Entry("connector_changes:disable", "Stop the schedules of a connector."),
+            "pause": Entry("connector_changes:pause", "Hold all syncs of a connector, at every service."),
+            "resume": Entry("connector_changes:resume", "Let a paused connector sync again."),
             "check": Entry(
                 "connector_changes:check", "Ask a connector's source whether it answers and takes the settings."
             ),
@@ -181,6 +183,7 @@ def as_json(found: Connector) -> dict[str, Any]:
 def _print_connector(found: Connector) -> None:
     from ..protocol.configuration import masked
     from ..protocol.documents import JobType
+    from ..protocol.pausing import pause_of
     from .settings import values_of
 
     facts = [(name.replace("_", " ").capitalize(), value) for name, value in summary(found).items()]
@@ -188,6 +191,7 @@ def _print_connector(found: Connector) -> None:
         ("Documents indexed last", found.last_indexed_document_count),
         ("Documents deleted last", found.last_deleted_document_count),
         ("Last seen by a service", found.last_seen),
+        ("Paused", str(pause_of(found) or "").removeprefix("paused ") or None),
     ]
     print_properties((name, value) for name, value in facts if value is not None)
     click.echo("\nSchedules")

@@ -1,4 +1,4 @@
-"""`callboard connector edit|schedule|enable|disable|check`: what people change on a connector that exists."""
+"""`callboard connector edit|schedule|enable|disable|pause|resume|check`: what people change on a connector that exists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from .catalogue import source_type
 from .failures import CommandFailed
 from .job import JOB_TYPES
-from .options import Command, destination_options, format_option
+from .options import Command, again, destination_options, format_option
 from .settings import check_fields, parse_assignments, with_values
 from .terminal import tell_done
 
@@ -152,6 +152,48 @@ def disable(connector_id: str, job_type: str | None, format_: str, **where: Any)
         f"The connector {connector_id} syncs no more by itself ({', '.join(kinds)}); jobs that run go on.",
         {"id": connector_id, "job_types": kinds, "enabled": False},
     )
+
+
+@click.command(cls=Command)
+@click.argument("connector_id")
+@click.option("--because", "why", metavar="TEXT", default="", help="Why, for whoever looks at the connector later.")
+@destination_options
+@format_option("text", "json", default="text")
+def pause(connector_id: str, why: str, format_: str, **where: Any) -> None:
+    """Hold all syncs of a connector, at every service.
+
+    Its schedules make no jobs, jobs that are asked for wait, and one that runs is suspended. It stays so, also when services are
+    started again, until somebody resumes it.
+    """
+    from ..protocol.pausing import pause_connector
+    from ..runtime import now
+    from .destination import Destination
+
+    text = " ".join(why.split())
+    _change(
+        Destination.chosen(**where), connector_id, lambda one: pause_connector(one, now(), "the command line", text)
+    )
+    tell_done(
+        format_,
+        f"The connector {connector_id} is paused. Resume it with: {again(f'connector resume {connector_id}')}",
+        {"id": connector_id, "paused": True},
+    )
+
+
+@click.command(cls=Command)
+@click.argument("connector_id")
+@destination_options
+@format_option("text", "json", default="text")
+def resume(connector_id: str, format_: str, **where: Any) -> None:
+    """Let a paused connector sync again.
+
+    What was suspended goes on from where it was.
+    """
+    from ..protocol.pausing import resume_connector
+    from .destination import Destination
+
+    _change(Destination.chosen(**where), connector_id, resume_connector)
+    tell_done(format_, f"The connector {connector_id} syncs again.", {"id": connector_id, "paused": False})
 
 
 def _scheduled(connector: Connector, kind: str, enabled: bool, interval: str | None = None) -> Connector:

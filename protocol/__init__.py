@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from . import ids as ids
     from . import indices as indices
     from . import jobs as jobs
+    from . import pausing as pausing
     from . import scheduling as scheduling
     from . import versions as versions
     from . import wire as wire

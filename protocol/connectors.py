@@ -25,7 +25,8 @@ from .documents import (
 )
 from .ids import ConnectorId
 from .indices import check_index_name
-from .jobs import TransitionRefused
+from .pausing import PAUSED, pause_of
+from .refusing import TransitionRefused as TransitionRefused
 from .wire import JSON, read, write
 
 TRANSITIONS: Final[Mapping[ConnectorStatus, frozenset[ConnectorStatus]]] = {
@@ -201,7 +202,12 @@ def is_nonsense(last: datetime, now: datetime) -> bool:
 
 
 def sync_starts(connector: Connector, job_type: JobType) -> Connector:
-    """Note that a job begins. Refused while a job of the same kind runs: full and incremental syncs are one kind."""
+    """Note that a job begins. Refused while a job of the same kind runs: full and incremental syncs are one kind.
+
+    Refused with the status `paused` while somebody holds the connector.
+    """
+    if (pause := pause_of(connector)) is not None:
+        raise TransitionRefused(f"Connector {connector.id} is {pause}. Resume it first.", status=PAUSED)
     if connector.status_of(job_type) is JobStatus.IN_PROGRESS:
         kind = "content" if job_type.is_content else "access-control"
         raise TransitionRefused(

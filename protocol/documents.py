@@ -225,6 +225,8 @@ class Connector(Stored):
     id: ConnectorId = attrs.field(default=ConnectorId(""), metadata={"wire": False})
     api_key_id: str | None = None
     api_key_secret_id: str | None = None
+    callboard: JSON = None
+    """Not of the protocol: what this service keeps on a connector; see `protocol.pausing`."""
     configuration: dict[str, Any] = attrs.field(factory=dict, repr=False)
     """Field name -> stored field object; read by `protocol.configuration`. Holds secrets in clear."""
     custom_scheduling: dict[str, Any] = attrs.field(factory=dict)

@@ -30,6 +30,8 @@ from .documents import (
 )
 from .ids import JobId
 from .indices import acl_index
+from .pausing import PAUSED, pause_of
+from .refusing import TransitionRefused as TransitionRefused
 from .wire import JSON
 
 TRANSITIONS: Final[Mapping[JobStatus, frozenset[JobStatus]]] = {
@@ -49,14 +51,6 @@ IDLE_ERROR: Final = "JobIdle: no worker has reported on this job for a while. It
 ORPHANED_ERROR: Final = "JobOrphaned: the connector of this job does not exist any more."
 
 _MIB: Final = 1024 * 1024
-
-
-class TransitionRefused(Exception):
-    """The document is not in a state in which this may happen. `why` is a sentence for people."""
-
-    def __init__(self, why: str, *, status: str | None = None, wanted: str | None = None) -> None:
-        self.why, self.status, self.wanted = why, status, wanted
-        super().__init__(why)
 
 
 @attrs.frozen
@@ -116,6 +110,8 @@ def claim(job: SyncJob, now: datetime, worker_hostname: str, sync_cursor: JSON =
     """
     if not worker_hostname:
         raise TransitionRefused("A job can only be claimed by a worker with a host name.")
+    if (pause := pause_of(job)) is not None:
+        raise TransitionRefused(f"Job {job.id} is {pause}. Resume it first.", status=PAUSED)
     claimed = _step(
         job, JobStatus.IN_PROGRESS, error=None, last_seen=now, started_at=now, worker_hostname=worker_hostname
     )

@@ -357,6 +357,22 @@ class ConnectorGone(Happening):
         return "The service does not look after this connector any more."
 
 
+@event("The service sees that somebody has paused a connector; its jobs here are suspended.", level="warning")
+class ConnectorPaused(Happening):
+    by: str
+    why: str = ""
+    since: str = ""
+
+    def sentence(self) -> str:
+        return f"Somebody paused the connector ({self.by or 'it is not known where'}){f': {self.why}' if self.why else ''}."
+
+
+@event("The service sees that somebody has resumed a connector.")
+class ConnectorResumed(Happening):
+    def sentence(self) -> str:
+        return "Somebody resumed the connector."
+
+
 @event("The source of a connector answers.")
 class ConnectorConnected(Happening):
     def sentence(self) -> str:

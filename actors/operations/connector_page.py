@@ -12,6 +12,7 @@ import attrs
 from ...protocol import Connector, JobType, SyncJob
 from ...protocol.configuration import masked
 from ...protocol.documents import Rules
+from ...protocol.pausing import pause_of
 from ..journal import Line
 from .layout import Parts, Rendered, button, empty, panel, trouble
 from .markup import Child, Markup, element, foreign, joined
@@ -58,6 +59,7 @@ def connector_page(facts: ConnectorFacts, now: datetime) -> Rendered:
     why = (facts.seen or {}).get("why") or connector.error
     body = joined(
         head,
+        parts.live("pause", _pause(connector)),
         parts.live(
             "trouble",
             panel("What is wrong", element("p", foreign(why), class_="error"), id_="trouble") if why else None,
@@ -73,7 +75,26 @@ def connector_page(facts: ConnectorFacts, now: datetime) -> Rendered:
 
 
 def _mark(connector: Connector, running: Sequence[str]) -> str:
-    return f"{sorted(running)} {connector.scheduling!r} {connector.status} {connector.features!r}"
+    return (
+        f"{sorted(running)} {connector.scheduling!r} {connector.status} {connector.features!r} {connector.callboard!r}"
+    )
+
+
+def _pause(connector: Connector) -> Markup | None:
+    pause = pause_of(connector)
+    if pause is None:
+        return None
+    return panel(
+        "Paused",
+        element("p", foreign(f"It is {pause}.")),
+        element(
+            "p",
+            "No service syncs it until somebody resumes it: schedules make no jobs, and jobs that are asked for wait.",
+            class_="quiet",
+        ),
+        id_="paused",
+        class_="urgent",
+    )
 
 
 def _state(facts: ConnectorFacts, state: str, now: datetime) -> list[Child]:
@@ -105,11 +126,13 @@ def _buttons(connector: Connector, running: Sequence[str]) -> list[Child]:
     ]
     if connector.is_schedulable and connector.index_name:
         for job_type in (one for one in JobType if possible(connector, one)):
-            look = "first" if job_type is JobType.FULL and not running else ""
+            look = "first" if job_type is JobType.FULL and not running and pause_of(connector) is None else ""
             said = f"Start {'a full sync' if job_type is JobType.FULL else f'{KINDS[job_type.value].lower()} sync'}"
             made.append(button(connector_path(connector.id, "start"), said, look=look, type=job_type.value))
-    if any(connector.scheduling.of(job_type).enabled for job_type in JobType):
-        made.append(button(connector_path(connector.id, "pause"), "Pause all schedules"))
+    if pause_of(connector) is not None:
+        made.insert(0, button(connector_path(connector.id, "resume"), "Resume", look="first"))
+    elif made:
+        made.append(button(connector_path(connector.id, "pause"), "Pause"))
     if not made:
         made.append(
             element(

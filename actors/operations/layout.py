@@ -25,7 +25,8 @@ NOTICES = {
     "replay-none": "There is nothing to try again.",
     "schedule-on": "The schedule is on.",
     "schedule-off": "The schedule is off. A sync that runs goes on.",
-    "schedules-off": "All schedules are off. A sync that runs goes on.",
+    "connector-paused": "The connector is paused, for all services, until somebody resumes it. A sync that ran is suspended.",
+    "connector-resumed": "The connector syncs again. What was suspended goes on from where it was.",
     "in": "Welcome.",
 }
 

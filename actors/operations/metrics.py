@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import attrs
 from ...runtime import TreeNode
 from ..journal.entry import Entry
 from ..journal.events import BulkAnswered, ContentRead, PageCompared, Retried, Throttled
+from .view import HEALTHS, health_of
 
 BULK_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 ENDED = {
@@ -32,7 +34,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("callboard_jobs_running", "gauge", "Jobs that run in this process."),
     Metric("callboard_jobs_waiting", "gauge", "Jobs that wait for this service."),
     Metric("callboard_jobs_ended_total", "counter", "Jobs that ended here, by how.", ("status",)),
-    Metric("callboard_connectors", "gauge", "Connectors looked after, by health.", ("health",)),
+    Metric("callboard_connectors", "gauge", "Connectors looked after, by health: ok, failing, paused, unconfigured.", ("health",)),
     Metric("callboard_documents_total", "counter", "Documents by stage: compared, sent (in bulk requests), read (content).", ("stage",)),
     Metric("callboard_bytes_total", "counter", "Bytes by stage: sent to Elasticsearch, read as content.", ("stage",)),
     Metric("callboard_bulk_seconds", "histogram", "How long bulk requests took, by outcome.", ("outcome",)),
@@ -124,9 +126,9 @@ class Metrics:
 def _read(state: Any, tree: TreeNode) -> Iterator[tuple[tuple[str, Labels], float]]:
     yield ("callboard_jobs_running", ()), len(state.running)
     yield ("callboard_jobs_waiting", ()), len(state.waiting)
-    failing = sum(1 for connector_id in state.connectors if connector_id in state.failing)
-    yield ("callboard_connectors", ("failing",)), failing
-    yield ("callboard_connectors", ("ok",)), len(state.connectors) - failing
+    healths = Counter(health_of(state, connector) for connector in state.connectors.values())
+    for health in HEALTHS:
+        yield ("callboard_connectors", (health,)), healths[health]
     yield ("callboard_journal_queued", ()), len(state.journal)
     yield ("callboard_journal_dropped_total", ()), state.journal.dropped
     for job_id, run in list(state.teller.runs.items()):

@@ -15,12 +15,13 @@ from .words import KINDS, chip, connector_path, count, job_path, moment, speed
 
 SHOWN_MAX = 1_000
 JOBS_SHOWN = 12
-ORDER = {"failing": 0, "syncing": 1, "unconfigured": 3}
+ORDER = {"failing": 0, "syncing": 1, "paused": 3, "unconfigured": 4}
 FILTERS = (
     ("", "All"),
     ("failing", "Needs attention"),
     ("syncing", "Syncing"),
     ("ok", "Healthy"),
+    ("paused", "Paused"),
     ("unconfigured", "Not set up"),
 )
 
@@ -99,7 +100,8 @@ def overview_page(
 
 def state_of(one: Mapping[str, Any]) -> str:
     """What of a connector matters most."""
-    return "failing" if one["health"] == "failing" else "syncing" if one["running"] else str(one["health"])
+    is_quiet = one["health"] in ("failing", "paused")
+    return "syncing" if one["running"] and not is_quiet else str(one["health"])
 
 
 def _fits(one: Mapping[str, Any], text: str, state: str) -> bool:
@@ -189,6 +191,8 @@ def _row(parts: Parts, one: Mapping[str, Any], speeds: Throughput, now: datetime
         scope="row",
     )
     why = element("span", foreign(one["why"]), class_="sub why") if one["why"] and state == "failing" else None
+    if one["paused"]:
+        why = element("span", foreign(str(one["paused"]).capitalize()), class_="sub")
     last = [moment(_read(one["last_synced"]), now), _last(one["last_sync_status"])]
     following = _next(one, now)
     rates = speeds.of(one["id"])
@@ -217,6 +221,8 @@ def _last(status: str | None) -> Markup | None:
 
 
 def _next(one: Mapping[str, Any], now: datetime) -> Markup:
+    if one["paused"]:
+        return element("span", "when somebody resumes it", class_="quiet")
     if one["why_not_scheduled"]:
         return element("span", foreign(one["why_not_scheduled"]), class_="sub why")
     return moment(_read(one["next_sync"]), now, missing="not scheduled")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import attrs
 
-from ...protocol import JobType
+from ...protocol import Connector, JobType
 from ...protocol.documents import Scheduling
+from ...protocol.pausing import pause_connector, pause_job, pause_of, resume_connector, resume_job
 from ...protocol.store import NotFound
-from ...runtime import System
+from ...runtime import System, now
 from ..journal.events import PersonActed
 from ..service_state import ServiceState
 from ..sync.dead_letters import replay_dead_letters
@@ -19,7 +20,10 @@ from .connector_page import possible
 from .reading import held_back, is_paused
 from .words import KINDS, connector_path, job_path
 
-PAUSED = "Somebody has paused it on the operations page of this service."
+PAGE = "the operations page"
+PAUSED = "Somebody has paused it on the operations page."
+PAUSED_SEEN_S = 5.0
+"""So long the scheduler may offer what it had read before the pause was written."""
 
 
 class Refused(Exception):
@@ -48,8 +52,9 @@ class Buttons:
             case ["connectors", connector_id, "schedule"]:
                 return await self._turn(connector_id, (_job_type(form),), form.get("turn") == "on")
             case ["connectors", connector_id, "pause"]:
-                await self._turn(connector_id, tuple(JobType), False)
-                return Pressed(connector_path(connector_id), "schedules-off")
+                return await self._pause_connector(connector_id)
+            case ["connectors", connector_id, "resume"]:
+                return await self._resume_connector(connector_id)
             case ["connectors", connector_id, "replay"]:
                 connector = await self._state.store.connectors.get(connector_id)
                 if connector.index_name is None:
@@ -86,33 +91,47 @@ class Buttons:
         return Pressed(job_path(job.id), "started")
 
     async def _turn(self, connector_id: str, kinds: tuple[JobType, ...], on: bool) -> Pressed:
-        state = self._state
-        changed = await state.store.connectors.update(
-            connector_id,
-            lambda present: attrs.evolve(present, scheduling=_switched(present.scheduling, kinds, on)),
+        await self._change(
+            connector_id, lambda present: attrs.evolve(present, scheduling=_switched(present.scheduling, kinds, on))
         )
         names = ", ".join(KINDS[kind.value].lower() for kind in kinds)
         self._note(f"switched {'on' if on else 'off'} the schedule ({names})", connector_id)
+        return Pressed(connector_path(connector_id), "schedule-on" if on else "schedule-off")
+
+    async def _pause_connector(self, connector_id: str) -> Pressed:
+        await self._change(connector_id, lambda present: pause_connector(present, now(), PAGE))
+        self._note("paused the connector", connector_id)
+        return Pressed(connector_path(connector_id), "connector-paused")
+
+    async def _resume_connector(self, connector_id: str) -> Pressed:
+        await self._change(connector_id, resume_connector)
+        self._note("resumed the connector", connector_id)
+        return Pressed(connector_path(connector_id), "connector-resumed")
+
+    async def _change(self, connector_id: str, decide: Callable[[Connector], Connector]) -> None:
+        state = self._state
+        changed = await state.store.connectors.update(connector_id, decide)
         if connector_id in state.connectors:
             state.connectors[connector_id] = changed
         state.look_requested = True
         state.wake()
-        return Pressed(connector_path(connector_id), "schedule-on" if on else "schedule-off")
 
     async def _cancel(self, job_id: str) -> Pressed:
         job = await self._state.store.jobs.get(job_id)
         if job.status.is_terminal:
             raise Refused(f"The job is over already: {job.status.value}.")
         await self._state.store.jobs.request_cancel(job_id)
-        if is_paused(self._state, job_id):
-            del self._state.held[job_id]
+        self._state.held.pop(job_id, None)
         self._note("asked for the end of the job", job.connector.id, job_id)
         self._state.look_requested = True
         self._state.wake()
         return Pressed(job_path(job_id), "canceled")
 
     async def _pause(self, job_id: str) -> Pressed:
-        """Suspend a job that runs here, and keep one that waits from beginning. Cancelled: it is paused, and may still be ending."""
+        """Suspend a job that runs here, and keep one that waits from beginning, at every service.
+
+        Cancelled: it may be suspended without being held.
+        """
         state = self._state
         job = await state.store.jobs.get(job_id)
         if job.status.is_terminal:
@@ -125,14 +144,23 @@ class Buttons:
         supervisor = keeper.child(job.connector.id) if keeper is not None else None
         if job_id in state.running and supervisor is not None:
             await supervisor.stop_child(f"job-{job_id}")
+        try:
+            await state.store.jobs.documents.update(job_id, lambda present: pause_job(present, now(), PAGE))
+        except BaseException:
+            # Nobody but this process would know of it.
+            state.held.pop(job_id, None)
+            raise
+        state.hold(job_id, PAUSED, PAUSED_SEEN_S)
         return Pressed(job_path(job_id), "paused")
 
     async def _resume(self, job_id: str) -> Pressed:
         state = self._state
-        if not is_paused(state, job_id):
-            raise Refused("The job is not paused here. If it waits, its page says for what.")
-        del state.held[job_id]
         job = await state.store.jobs.get(job_id)
+        if not is_paused(state, job):
+            raise Refused("The job is not paused. If it waits, its page says for what.")
+        if pause_of(job) is not None:
+            await state.store.jobs.documents.update(job_id, resume_job)
+        state.held.pop(job_id, None)
         self._note("resumed the job", job.connector.id, job_id)
         state.was_freed = True
         state.look_requested = True

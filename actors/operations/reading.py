@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from ...protocol import Connector, SyncJob
+from ...protocol.pausing import pause_of
 from ...protocol.store import NotFound, StoreError
 from ..journal import Line, read_journal, told
 from ..service_state import ServiceState
@@ -62,15 +63,15 @@ async def job_facts(state: ServiceState, speeds: Throughput, job_id: str) -> Job
         held=await _or_why(held_back(state, job)),
         letters=await _or_why(_count(state, {"job_id": job_id})),
         waits=waiting.why if waiting is not None else None,
-        is_paused=is_paused(state, job_id),
+        is_paused=is_paused(state, job),
         worker=state.worker,
     )
 
 
-def is_paused(state: ServiceState, job_id: str) -> bool:
-    """Whether a person has paused this job here."""
-    held = state.held.get(job_id)
-    return held is not None and held.until_s == float("inf")
+def is_paused(state: ServiceState, job: SyncJob) -> bool:
+    """Whether a person has paused this job, at whichever service, or is pausing it here at this moment."""
+    held = state.held.get(job.id)
+    return pause_of(job) is not None or (held is not None and held.until_s == float("inf"))
 
 
 async def held_back(state: ServiceState, job: SyncJob) -> Held | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import attrs
 
+from ...protocol import Connector
+from ...protocol.pausing import pause_of
 from ...runtime import TreeNode, now
 from ..service_state import ServiceState
 
 PARTITIONS_SHOWN = 100
+Health: TypeAlias = Literal["ok", "failing", "paused", "unconfigured"]
+HEALTHS: tuple[Health, ...] = get_args(Health)
 
 
 def overview(state: ServiceState) -> dict[str, Any]:
@@ -30,15 +34,16 @@ def connector_view(state: ServiceState, connector_id: str) -> dict[str, Any]:
     """One connector. Raises `KeyError` if this service does not look after it."""
     connector = state.connectors[connector_id]
     failing = state.failing.get(connector_id)
-    health = "failing" if failing or connector.error else "ok" if connector.is_schedulable else "unconfigured"
+    pause = pause_of(connector)
     return {
         "id": connector.id,
         "name": connector.name,
         "service_type": connector.service_type,
         "index": connector.index_name,
         "status": connector.status.value,
-        "health": health,
+        "health": health_of(state, connector),
         "why": failing or connector.error,
+        "paused": None if pause is None else str(pause),
         "last_synced": connector.last_synced.isoformat() if connector.last_synced else None,
         "last_sync_status": connector.last_sync_status.value if connector.last_sync_status else None,
         "next_sync": _next_sync(connector),
@@ -47,10 +52,21 @@ def connector_view(state: ServiceState, connector_id: str) -> dict[str, Any]:
     }
 
 
-def _next_sync(connector: Any) -> str | None:
+def health_of(state: ServiceState, connector: Connector) -> Health:
+    """What of a connector an operator has to know first."""
+    if pause_of(connector) is not None:
+        return "paused"
+    if connector.id in state.failing or connector.error:
+        return "failing"
+    return "ok" if connector.is_schedulable else "unconfigured"
+
+
+def _next_sync(connector: Connector) -> str | None:
     from ...protocol.scheduling import MissedFires
     from ..schedule_plan import look_at
 
+    if pause_of(connector) is not None:
+        return None
     waits = [until for _, until in look_at(connector, now(), now(), MissedFires.SKIP).waits if until is not None]
     return min(waits).isoformat() if waits else None
 

@@ -26,7 +26,7 @@ from callboard.actors.operations.tree_page import tree_page
 from callboard.actors.operations.words import ago, chip, connector_path, moment
 from callboard.actors.service import Service, open_service
 from callboard.node import open_node
-from callboard.protocol import JobStatus, JobType, Pipeline
+from callboard.protocol import JobStatus, Pipeline
 from callboard.protocol import connectors as transitions
 from callboard.protocol.configuration import setting
 from callboard.protocol.store import Store, Target, open_store
@@ -270,9 +270,16 @@ async def test_buttons_start_pause_resume_cancel_and_switch_and_say_why_not() ->
         switched = await world.press(f"{ONE}/schedule", form_token=token, type="full", turn="on")
         assert switched.headers["location"].endswith("?told=schedule-on")
         assert (await store.connectors.get("a/b %?#")).scheduling.full.enabled
-        assert (await world.press(f"{ONE}/pause", form_token=token)).status_code == 303
-        scheduling = (await store.connectors.get("a/b %?#")).scheduling
-        assert not any(scheduling.of(kind).enabled for kind in JobType)
+        paused = await world.press(f"{ONE}/pause", form_token=token)
+        assert paused.headers["location"].endswith("?told=connector-paused")
+        assert (await world.press(f"{ONE}/pause", form_token=token)).status_code == 409
+        page = (await world.client.get(ONE)).text
+        assert "by the operations page" in page
+        assert f'action="{ONE}/resume"' in page
+        assert "Paused since" in (await world.client.get("/")).text
+        assert (await store.connectors.get("a/b %?#")).scheduling.full.enabled
+        assert (await world.press(f"{ONE}/resume", form_token=token)).status_code == 303
+        assert (await world.press(f"{ONE}/resume", form_token=token)).status_code == 409
         assert (await world.press(f"{ONE}/replay", form_token=token)).headers["location"].endswith("?told=replay-none")
 
 
