@@ -91,8 +91,14 @@ class Batches(Generic[T]):
         return self
 
     async def __anext__(self) -> Batch[T]:
+        faults = self._stream._faults
         try:
-            return await self._channel.receive()
+            if faults is None:
+                return await self._channel.receive()
+            received: Batch[T] = await faults.around(
+                "receive", faults.path_here(), self._stream.name, self._channel.receive
+            )
+            return received
         except trio.EndOfChannel:
             pass
         if self._stream._unfinished is not None:

@@ -1,7 +1,12 @@
-"""Faults inside a system of actors, by seeded rules: `open_system(faults=FaultPlan(...))`."""
+"""Faults by seeded rules: inside a system of actors (`open_system(faults=FaultPlan(...))`), and on the wire (`open_fault_proxy`).
 
+The rules for the wire have names of their own: `network.Rule`, `network.Cut`, ...
+"""
+
+from . import network as network
 from .conditions import Conditions, InvalidPlan, Turns
 from .injector import Injected, Injector
+from .network import NetworkFaultPlan, read_network_plan
 from .plan import (
     Cancel,
     Crash,
@@ -19,7 +24,8 @@ from .plan import (
     Stall,
     read_runtime_plan,
 )
-from .reading import only, read_rules, read_seed
+from .proxy import FaultProxy, InjectedOnWire, open_fault_proxy
+from .reading import nearest, only, read_rules, read_seed
 
 __all__ = [
     "Cancel",
@@ -30,18 +36,25 @@ __all__ = [
     "Exhaust",
     "FailWorker",
     "FaultPlan",
+    "FaultProxy",
     "Fill",
     "Injected",
     "InjectedFault",
+    "InjectedOnWire",
     "Injector",
     "InvalidPlan",
     "JumpClock",
     "Match",
+    "NetworkFaultPlan",
     "Reorder",
     "Rule",
     "Stall",
     "Turns",
+    "nearest",
+    "network",
     "only",
+    "open_fault_proxy",
+    "read_network_plan",
     "read_rules",
     "read_runtime_plan",
     "read_seed",

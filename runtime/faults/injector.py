@@ -196,9 +196,17 @@ class Injector:
         return "" if child is None else str(child.ref.path)
 
     async def _at_time(self, this_round: object, rule: Rule, turns: Turns, random: Random) -> None:
-        await trio.sleep_until(self._started_s + rule.from_s)
-        if this_round is not self._round or not turns.comes(random):
-            return
+        begins_s = rule.begins_after(-1.0)
+        while begins_s is not None:
+            await trio.sleep_until(self._started_s + begins_s)
+            if this_round is not self._round:
+                return
+            if turns.comes(random):
+                await self._do_at_time(rule)
+            # From the clock, not from the last time: what takes long skips turns instead of piling them up.
+            begins_s = rule.begins_after(max(begins_s, trio.current_time() - self._started_s))
+
+    async def _do_at_time(self, rule: Rule) -> None:
         if isinstance(rule.effect, Cancel):
             for child in list(self._lives.values()):
                 if rule.match.matches(child.ref.path, "", "time"):

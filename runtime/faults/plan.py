@@ -18,20 +18,21 @@ from typing import Any, ClassVar, Final, Literal, TypeAlias
 import attrs
 
 from .conditions import Conditions, InvalidPlan
-from .reading import only, read_rules, read_seed
+from .reading import meant, only, read_rules, read_seed
 
-Point: TypeAlias = Literal["handler", "start", "stop", "mailbox", "send", "budget", "worker", "time"]
+Point: TypeAlias = Literal["handler", "start", "stop", "mailbox", "send", "receive", "budget", "worker", "time"]
 POINTS: Final[tuple[str, ...]] = (
     "handler",
     "start",
     "stop",
     "mailbox",
     "send",
+    "receive",
     "budget",
     "worker",
     "time",
 )
-_PLACES: Final = ("handler", "start", "stop", "send")
+_PLACES: Final = ("handler", "start", "stop", "send", "receive")
 _WAITS: Final = (*_PLACES, "budget", "worker")
 
 
@@ -50,12 +51,14 @@ class Match:
     worker: str = "*"
     """Name of the function that runs in a process."""
     point: str = ""
-    """Where: `handler`, `start`, `stop`, `mailbox`, `send`, `budget`, `worker` or `time`. Empty: where the effect is at
-    home."""
+    """Where: `handler`, `start`, `stop`, `mailbox`, `send`, `receive`, `budget`, `worker` or `time`. Empty: where the
+    effect is at home."""
 
     def __attrs_post_init__(self) -> None:
         if self.point and self.point not in POINTS:
-            raise InvalidPlan(f"point must be one of {', '.join(POINTS)}, not {self.point!r}")
+            raise InvalidPlan(
+                f"point must be one of {', '.join(POINTS)}, not {self.point!r}{meant(self.point, POINTS)}"
+            )
 
     def matches(self, path: str, what: str, point: str) -> bool:
         """Say whether the rule is about this child and this message, stream, holder or function."""
@@ -71,6 +74,7 @@ _NAMED_BY: Final[Mapping[str, str]] = {
     "handler": "message",
     "mailbox": "message",
     "send": "stream",
+    "receive": "stream",
     "budget": "budget",
     "worker": "worker",
 }
@@ -82,11 +86,14 @@ class InjectedFault(Exception):
 
 @attrs.frozen(kw_only=True)
 class Crash:
-    """Raise an error before or after a handler, a start, a clean-up, a batch that is sent."""
+    """Raise an error before or after a handler, a start, a clean-up, a batch that is sent or received."""
 
     points: ClassVar[tuple[str, ...]] = _PLACES
     when: str = attrs.field(default="before")
-    """`before`: nothing was done yet. `after`: it was done, and whoever asked does not learn it."""
+    """`before`: nothing was done yet. `after`: it was done, and whoever asked does not learn it.
+
+    A batch whose receiving crashes after it is gone from the stream and never settled.
+    """
     error: Callable[[], Exception] | None = attrs.field(default=None, metadata={"python_only": True})
     """Makes the error that is raised; an `InjectedFault` if None."""
 

@@ -8,7 +8,8 @@ A rule is `match` (about what), `do` (what then happens), and conditions (when).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -39,7 +40,18 @@ def only(content: Mapping[str, Any], known: set[str], where: str) -> None:
     """Raise `InvalidPlan` for a key that nobody knows."""
     for name in content:
         if name not in known:
-            raise InvalidPlan(f"{where}: unknown key {name!r}; known are {', '.join(sorted(known))}")
+            raise InvalidPlan(f"{where}: unknown key {name!r}{nearest(name, known)}")
+
+
+def nearest(word: Any, known: Iterable[str]) -> str:
+    """Say which known word was probably meant, or else which there are."""
+    return meant(word, known) or f"; known are {', '.join(sorted(known))}"
+
+
+def meant(word: Any, known: Iterable[str]) -> str:
+    """Say which known word was probably meant; nothing if none is near."""
+    close = difflib.get_close_matches(str(word), list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _rule(content: Any, where: str, rule_class: type[R], match_class: type[Any], effects: Mapping[str, type[Any]]) -> R:
@@ -62,7 +74,7 @@ def _effect(content: Any, where: str, effects: Mapping[str, type[Any]]) -> Any:
         raise InvalidPlan(f"{where}.do must name one of {', '.join(effects)}")
     ((name, arguments),) = content.items()
     if name not in effects:
-        raise InvalidPlan(f"{where}.do: unknown effect {name!r}; known are {', '.join(effects)}")
+        raise InvalidPlan(f"{where}.do: unknown effect {name!r}{nearest(name, effects)}")
     return _build(effects[name], arguments or {}, f"{where}.do.{name}")
 
 
@@ -99,3 +111,11 @@ def _assert_type(wanted: Any, value: Any, where: str) -> None:
         raise InvalidPlan(f"{where} must be a number, not {value!r}")
     if wanted is str and not isinstance(value, str):
         raise InvalidPlan(f"{where} must be a text, not {value!r}")
+    if wanted is bool and not isinstance(value, bool):
+        raise InvalidPlan(f"{where} must be true or false, not {value!r}")
+    if wanted == Sequence[str] and (isinstance(value, str) or not _are_texts(value)):
+        raise InvalidPlan(f"{where} must be a list of texts, not {value!r}")
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, Sequence) and all(isinstance(one, str) for one in value)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from typing import Any
 
 import attrs
@@ -42,6 +44,7 @@ from callboard.runtime.faults import (
     Exhaust,
     FailWorker,
     Fill,
+    InjectedFault,
     InvalidPlan,
     JumpClock,
     Match,
@@ -282,6 +285,81 @@ async def test_a_stream_breaks_off_where_its_sender_crashes(autojump_clock: Mock
     assert received == [0, 1]
 
 
+async def test_a_receiver_crashes_before_and_after_a_batch_and_goes_on(autojump_clock: MockClock) -> None:
+    at_receive = Match(point="receive", stream="pages")
+    rules = plan(Crash(), match=at_receive, skip=1, times=1) + plan(
+        Crash(when="after"), match=at_receive, skip=2, times=1
+    )
+    received: list[int] = []
+    crashes = 0
+    async with open_system(faults=rules), trio.open_nursery() as nursery:
+        stream: Stream[int] = Stream("pages")
+
+        async def feed() -> None:
+            async with stream.sender() as out:
+                for number in range(5):
+                    await out.send([number])
+                    await out.checkpoint(number)
+                await out.finish()
+
+        nursery.start_soon(feed)
+        async with stream.receiver() as batches:
+            while True:
+                try:
+                    async for batch in batches:
+                        received.extend(batch.items)
+                        batch.settle()
+                    break
+                except InjectedFault:
+                    crashes += 1
+    # The first crash took nothing; the second took the batch with it, which no checkpoint may pass.
+    assert (received, crashes) == ([0, 2, 3, 4], 2)
+    assert (stream.settled_checkpoint, stream.items_done) == (0, 4)
+
+
+async def test_a_receiver_is_late(autojump_clock: MockClock) -> None:
+    async with open_system(faults=plan(Delay(seconds=30), match=Match(point="receive"), times=1)) as system:
+        stream: Stream[int] = Stream("pages", batches_max=1)
+        began_s = trio.current_time()
+        async with trio.open_nursery() as nursery:
+
+            async def feed() -> None:
+                async with stream.sender() as out:
+                    for number in range(3):
+                        await out.send([number])
+                    await out.finish()
+
+            nursery.start_soon(feed)
+            async with stream.receiver() as batches:
+                assert [number async for batch in batches for number in batch.items] == [0, 1, 2]
+        assert trio.current_time() - began_s == 30
+        assert system.faults is not None
+        assert [(one.point, one.what) for one in system.faults.happened] == [("receive", "pages")]
+
+
+async def test_what_happens_at_a_time_comes_again(autojump_clock: MockClock) -> None:
+    rules = plan(Cancel(), match=Match(actor="a", point="time"), from_s=60, every_s=100, times=3)
+    async with open_system(faults=rules) as system:
+        await system.spawn(child([]))
+        await trio.sleep(1000)
+        assert system.faults is not None
+        assert [one.at_s for one in system.faults.happened] == [60, 160, 260]
+
+
+async def test_a_window_comes_again(autojump_clock: MockClock) -> None:
+    rules = plan(Delay(seconds=1), match=Match(message="Count"), from_s=10, until_s=20, every_s=100)
+    late: list[float] = []
+    async with open_system(faults=rules) as system:
+        ref = await system.spawn(child([]))
+        for _ in range(30):
+            began_s = trio.current_time()
+            await ref.ask(Count(), timeout_s=5)
+            if trio.current_time() > began_s:
+                late.append(began_s)
+            await trio.sleep_until(began_s + 10)
+    assert [round(at_s) // 10 * 10 % 100 for at_s in late] == [10, 10, 10]
+
+
 async def test_the_memory_budget_is_exhausted_for_a_while(autojump_clock: MockClock) -> None:
     async with open_system(faults=plan(Exhaust(seconds=90), times=1)):
         budget = Budget(1000)
@@ -358,19 +436,38 @@ async def test_without_a_plan_there_is_no_injector() -> None:
         assert Stream("s")._faults is None
 
 
+def test_without_a_plan_nothing_of_it_is_even_imported() -> None:
+    script = """
+import sys, trio
+from callboard.runtime import Actor, Budget, ChildSpec, Stream, open_system
+
+async def main():
+    async with open_system() as system:
+        ref = await system.spawn(ChildSpec(name="a", start=Actor))
+        assert "Faulty" not in type(ref._mailbox.data).__name__
+        stream = Stream("s", budget=Budget(10).holder("h"))
+        async with stream.sender() as out:
+            await out.send([1], 1)
+            await out.finish()
+
+trio.run(main)
+assert not [name for name in sys.modules if name.startswith("callboard.runtime.faults")]
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
 def test_a_plan_is_read_from_plain_data() -> None:
     content = {
         "seed": 7,
         "rules": [
             {"match": {"actor": "keeper-*"}, "chance": 0.1, "do": {"crash": {"when": "after"}}},
-            {"match": {"point": "receive"}, "do": "stall"},
+            {"match": {"point": "receive"}, "do": "stall", "from_s": 5, "until_s": 6, "every_s": 60},
         ],
     }
-    content["rules"][1]["match"]["point"] = "send"  # type: ignore[index]
     assert read_runtime_plan(content) == FaultPlan(
         (
             Rule(effect=Crash(when="after"), match=Match(actor="keeper-*"), chance=0.1),
-            Rule(effect=Stall(), match=Match(point="send")),
+            Rule(effect=Stall(), match=Match(point="receive"), from_s=5, until_s=6, every_s=60),
         ),
         7,
     )
@@ -379,14 +476,17 @@ def test_a_plan_is_read_from_plain_data() -> None:
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
-        ({"do": "explode"}, r"rules\[0\].do: unknown effect 'explode'"),
+        ({"do": "explode"}, r"rules\[0\].do: unknown effect 'explode'; known are cancel, crash"),
+        ({"do": "stal"}, r"rules\[0\].do: unknown effect 'stal'; did you mean 'stall'\?"),
         ({"do": {"crash": {"when": "never"}}}, "`before` or `after`"),
         ({"do": "delay"}, "needs seconds"),
         ({"do": {"delay": {"seconds": "long"}}}, "must be a number"),
         ({"do": "drop", "match": {"point": "start"}}, "drop can happen at mailbox, not at start"),
         ({"do": "stall", "match": {"point": "nowhere"}}, "point must be one of"),
         ({"do": "stall", "chance": 2}, "between 0 and 1"),
-        ({"do": "stall", "match": {"actr": "x"}}, "unknown key 'actr'"),
+        ({"do": "stall", "match": {"actr": "x"}}, r"rules\[0\].match: unknown key 'actr'; did you mean 'actor'\?"),
+        ({"do": "crash", "match": {"point": "recieve"}}, "did you mean 'receive'"),
+        ({"do": "crash", "from_s": 0, "until_s": 9, "every_s": 5}, "must not be shorter"),
     ],
 )
 def test_a_bad_plan_says_what_is_wrong(rule: dict[str, Any], said: str) -> None:
