@@ -9,6 +9,7 @@ made anew and reading goes on behind the last key that was handed out.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Sequence
@@ -106,6 +107,7 @@ class Postgres(RelationalSource[PostgresConfig]):
     name: ClassVar[str] = "PostgreSQL"
     Config = PostgresConfig
     features = Features(advanced_rules=True, resumable=True)
+    shareable = True
 
     _loop: Any = None
 
@@ -245,11 +247,13 @@ class Postgres(RelationalSource[PostgresConfig]):
         fetch_size = max(1, self.config.fetch_size)
         if fetch_size == FETCH_SIZE:
             fetch_size = PARTITION_ROWS_PER_PAGE
-        is_over = False
-        while not is_over:
-            page, is_over = await self._run(_page(cursor, fetch_size))
-            if page:
+        ahead = _Ahead(cursor, fetch_size)
+        try:
+            while page := await self._run(ahead.page()):
                 yield columns, page
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_S):
+                await self._loop.run_aio_coroutine(ahead.give_up())
 
     async def _run(self, call: Awaitable[T]) -> T:
         """Await asyncio's side of a call. Cancelled: the statement is cancelled on the server."""
@@ -327,14 +331,38 @@ async def _awaited(call: Awaitable[T]) -> T:
     return await call
 
 
-async def _page(cursor: Any, fetch_size: int) -> tuple[list[Any], bool]:
-    rows: list[Any] = []
-    while len(rows) < PARTITION_ROWS_PER_PAGE:
-        fetched = await cursor.fetch(fetch_size)
-        rows += fetched
-        if len(fetched) < fetch_size:
-            return rows, True
-    return rows, False
+class _Ahead:
+    """Pages of a cursor, each asked for while the one before is worked on: the server need not wait for us, nor we for it."""
+
+    def __init__(self, cursor: Any, fetch_size: int) -> None:
+        self._cursor, self._fetch_size = cursor, fetch_size
+        self._next: asyncio.Task[list[Any]] | None = None
+        self._is_over = False
+
+    async def page(self) -> list[Any]:
+        """Return the next rows; none at the end."""
+        rows = await (self._next or self._fetch())
+        self._next = None
+        if not self._is_over:
+            self._next = asyncio.create_task(self._fetch())
+            # Once around the loop, and the request is on its way.
+            await asyncio.sleep(0)
+        return rows
+
+    async def _fetch(self) -> list[Any]:
+        rows: list[Any] = []
+        while len(rows) < PARTITION_ROWS_PER_PAGE and not self._is_over:
+            fetched = await self._cursor.fetch(self._fetch_size)
+            rows += fetched
+            self._is_over = len(fetched) < self._fetch_size
+        return rows
+
+    async def give_up(self) -> None:
+        """End what was asked for in vain."""
+        if self._next is not None:
+            self._next.cancel()
+            await asyncio.wait([self._next])
+            self._next = None
 
 
 async def _closed(connection: Any) -> None:

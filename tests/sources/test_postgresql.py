@@ -308,3 +308,17 @@ async def test_a_cancelled_query_ends_on_the_server_within_a_second(server, sche
         assert trio.current_time() - started < 1.5
         ((row,),) = await _execute(server, running)
         assert row["n"] == 0
+
+
+async def test_whoever_stops_after_a_page_does_not_leave_the_next_one_running(server, schema):
+    query = "SELECT n AS id, CASE WHEN n > 1500 THEN pg_sleep(60) END AS nap FROM generate_series(1, 3000) n"
+    rules = [{"tables": ["t"], "query": query, "id_columns": ["id"]}]
+    running = "SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = 'callboard' AND state = 'active'"
+    await _execute(server, f"CREATE TABLE {schema}.t (id int PRIMARY KEY)")
+    async with _source(server, schema) as source:
+        [partition] = [one async for one in source.partitions(rules)]
+        with trio.fail_after(10):
+            async with aclosing(source.documents(partition)) as listing:
+                assert len(await anext(listing)) == 1000
+        ((row,),) = await _execute(server, running)
+        assert row["n"] == 0
