@@ -40,6 +40,7 @@ from ..runtime import (
 from ..sources.source import Source
 from .configuration import ReadResult, Settings, read_file, read_mapping, reloaded
 from .configured import store_target
+from .connector import Seen
 from .extraction.configured import configured_extraction
 from .extraction.pool import ExtractionPool
 from .janitor import Janitor
@@ -238,7 +239,7 @@ async def _open_on_trio(
             async with open_system(
                 "service", _root(state, metrics), shutdown_s=ready.callboard.shutdown_seconds
             ) as system:
-                with system.events.calling(partial(_note_actor, state)):
+                with system.events.calling(partial(_note_actor, state, system)):
                     state.note(ServiceStarted())
                     yield Service(state, system, findings)
                     state.note(ServiceStopped())
@@ -300,7 +301,16 @@ def _listen(state: ServiceState, metrics: Metrics) -> None:
         state.teller.listeners.append(state.journal.offer)
 
 
-def _note_actor(state: ServiceState, event: Event) -> None:
+def _is_replaced(system: System, message: object) -> bool:
+    """Whether a keeper is merely busy, and what it did not read yet gave way to something newer."""
+    if not isinstance(message, Seen):
+        return False
+    supervisor = system.root.child("connectors").child(message.connector.id)
+    keeper = None if supervisor is None else supervisor.child("keeper")
+    return keeper is not None and not keeper.has_ended
+
+
+def _note_actor(state: ServiceState, system: System, event: Event) -> None:
     """Tell what the runtime sees happen to actors."""
     match event.kind:
         case "crashed":
@@ -309,7 +319,7 @@ def _note_actor(state: ServiceState, event: Event) -> None:
             state.note(ActorRestarted(path=event.path, why=str(event.detail)))
         case "escalated":
             state.note(SupervisorGaveUp(path=event.path, why=str(event.detail)))
-        case "dead_letter":
+        case "dead_letter" if not _is_replaced(system, event.detail):
             state.note(MessageUndelivered(path=event.path, message=type(event.detail).__name__))
         case "stalled":
             state.note(LoopStalled(path=event.path, stack=str(event.detail)))
