@@ -78,9 +78,11 @@ def engine_settings(settings: Settings) -> SyncSettings:
         download_memory_size_bytes=min(SyncSettings().download_memory_size_bytes, half),
         log_operations=bulk.enable_operations_logging,
         downloads_max=bulk.concurrent_downloads,
+        attachment_characters_max=settings.callboard.text_extraction.characters,
         download_size_bytes_max=None if uses_service else settings.service.max_file_download_size,
         partitions_max=own.partition_concurrency,
         skip_unchanged=own.skip_unchanged,
+        share_jobs=own.share_jobs,
         patience_s=own.elasticsearch_patience,
         errors=ErrorLimits(
             enabled=monitor.enabled,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -56,9 +55,9 @@ def doctor(config_file: Path | None, format_: str, **where: Any) -> int:
     from .running import run_async
 
     if config_file is not None:
-        findings = [*_here(), *run_async(_configured, config_file)]
+        findings = [*_here(config_file), *run_async(_configured, config_file)]
     else:
-        findings = [*_here(), *run_async(_there, Destination.chosen(**where))]
+        findings = [*_here(None), *run_async(_there, Destination.chosen(**where))]
     if format_ == "json":
         print_json([attrs.asdict(finding) for finding in findings])
     else:
@@ -70,20 +69,13 @@ def doctor(config_file: Path | None, format_: str, **where: Any) -> int:
     return Exit.FAILED if any(finding.verdict == "problem" for finding in findings) else Exit.DONE
 
 
-def _here() -> Iterable[Finding]:
+def _here(config_file: Path | None) -> Iterable[Finding]:
     from .main import version_line
     from .profiles import profile_folder, profile_names
 
     yield Finding("Callboard", "ok", version_line().removeprefix("callboard "))
     yield Finding("Python", "ok", sys.version.split()[0])
-    try:
-        yield Finding("Text extraction", "ok", f"extractous {version('extractous')}")
-    except PackageNotFoundError:
-        yield Finding(
-            "Text extraction",
-            "warning",
-            "the package for PDF and Office files is missing: pip install 'callboard[extraction]'",
-        )
+    yield _extraction(config_file)
     names = profile_names()
     open_to_others = [name for name in names if (profile_folder() / f"{name}.yml").stat().st_mode & 0o077]
     if open_to_others:
@@ -91,6 +83,21 @@ def _here() -> Iterable[Finding]:
         yield Finding("Profiles", "problem", f"others can read {path}: chmod 600 {path}")
     else:
         yield Finding("Profiles", "ok", ", ".join(names) or "none yet (callboard login makes one)")
+
+
+def _extraction(config_file: Path | None) -> Finding:
+    """Which engine reads files, and why that one."""
+    from ..actors.extraction import ExtractionSettings, ExtractionUnavailable, engine_choice
+    from .extraction_options import configured_settings
+
+    settings = ExtractionSettings() if config_file is None else configured_settings(config_file)
+    try:
+        choice = engine_choice(settings)
+    except ExtractionUnavailable as unavailable:
+        return Finding("Text extraction", "problem", str(unavailable))
+    if choice.engine == "plain" and settings.engine == "auto":
+        return Finding("Text extraction", "warning", f"plain text only: {choice.why}")
+    return Finding("Text extraction", "ok", f"{choice.engine}: {choice.why}")
 
 
 async def _there(destination: Destination) -> list[Finding]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .exits import Exit
-from .extraction_options import engine_options, extraction_settings
+from .extraction_options import config_file_option, engine_options, extraction_settings
 from .failures import CommandFailed
 from .options import Command, format_option
 from .terminal import in_bytes, in_seconds, note, print_json
@@ -22,14 +22,16 @@ _READ_BYTES = 64 * 1024
 
 @click.command(cls=Command)
 @click.argument("file", type=click.Path(path_type=Path))
+@config_file_option
 @engine_options
 @format_option("text", "json", default="text")
 def extract(file: Path, format_: str, **options: Any) -> int:
     """Show the text that a sync would find in FILE.
 
     The text goes to standard output; what happened, and how long it took, to standard error. The exit code is 1 if the
-    file cannot be read.
+    file cannot be read. `callboard extraction engines` says which engine is used, and why.
     """
+    from ..actors.extraction import is_accepted
     from .running import run_async
 
     settings = extraction_settings(**options)
@@ -44,6 +46,10 @@ def extract(file: Path, format_: str, **options: Any) -> int:
     note(
         f"{file.name}: {told} ({in_bytes(found.size_bytes)}, {found.engine or 'no engine'}, {in_seconds(found.seconds)})"
     )
+    if not is_accepted(file.name, settings.more_extensions):
+        note(
+            "A sync would not read a file of this name; list its extension in `callboard.text_extraction.more_extensions` if it shall."
+        )
     return Exit.DONE if found.is_readable else Exit.FAILED
 
 

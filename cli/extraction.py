@@ -6,16 +6,44 @@ import errno
 import os
 from pathlib import Path
 
+import attrs
 import click
 
 from .exits import Exit
+from .extraction_options import config_file_option, configured_settings
 from .failures import CommandFailed
-from .options import Command
+from .options import Command, format_option
+from .terminal import note, print_json
 
 
 @click.group()
 def extraction() -> None:
-    """Fetch what text extraction may use on this machine."""
+    """See which engines text extraction has on this machine, and fetch one."""
+
+
+@extraction.command(cls=Command)
+@config_file_option
+@format_option("text", "json", default="text")
+def engines(config_file: Path | None, format_: str) -> int:
+    """Show the engines of this machine, which one reads files, and why that one.
+
+    Nothing is started, asked or fetched. The exit code is 1 if the configuration asks for an engine that is not there.
+    """
+    from ..actors.extraction import ExtractionSettings, ExtractionUnavailable, engine_choice
+
+    settings = ExtractionSettings() if config_file is None else configured_settings(config_file)
+    try:
+        choice = engine_choice(settings)
+    except ExtractionUnavailable as unavailable:
+        raise CommandFailed(str(unavailable), code=Exit.FAILED) from None
+    if format_ == "json":
+        print_json(attrs.asdict(choice))
+        return Exit.DONE
+    for state in choice.engines:
+        mark = "->" if state.name == choice.engine else "ok" if state.is_there else "--"
+        click.echo(f"{mark}  {state.name:<8}  {state.why}")
+    note(f"Plain text is read here; what is not, by {choice.engine}: {choice.why}.")
+    return Exit.DONE
 
 
 @extraction.command("fetch-tika", cls=Command)

@@ -66,7 +66,7 @@ SECTIONS = (
             "top": Entry("top:top", "Watch a running service."),
             "config": Entry("config:config", "Look at the configuration of a service without running it."),
             "login": Entry("login:login", "Check credentials and remember them."),
-            "extraction": Entry("extraction:extraction", "Fetch what text extraction may use on this machine."),
+            "extraction": Entry("extraction:extraction", "See the engines of text extraction, and fetch one."),
             "extraction-service": Entry("extraction_service:extraction_service", "Serve text extraction over HTTP."),
             "index": Entry("index:index", "List, empty and delete indices."),
             "doctor": Entry(

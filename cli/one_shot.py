@@ -85,13 +85,16 @@ async def run_one_shot(
             async for _ in signals:
                 stop.set()
 
+    settings = SyncSettings(patience_s=ALONE_PATIENCE_S, item_tries_max=5) if alone else SyncSettings()
+    if extraction is not None:
+        settings = attrs.evolve(settings, attachment_characters_max=extraction.limits.characters_max)
     async with _opened(extraction) as extractor, trio.open_nursery() as nursery:
         await nursery.start(lambda task_status: obey_signals(task_status))
         async with showing(title, lambda: latest, quiet=quiet):
             report = await run_job(
                 store,
                 job,
-                settings=SyncSettings(patience_s=ALONE_PATIENCE_S, item_tries_max=5) if alone else SyncSettings(),
+                settings=settings,
                 stop=stop,
                 if_interrupted="cancel",
                 on_progress=note_progress,

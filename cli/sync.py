@@ -166,17 +166,16 @@ def _extraction() -> ExtractionSettings | None:
     given = root_option("config")
     if given is None:
         return None
-    from ..actors.extraction import ExtractionUnavailable, chosen_engine, configured_extraction
+    from ..actors.extraction import ExtractionUnavailable, chosen_engine
+    from .extraction_options import configured_settings
     from .failures import CommandFailed
-    from .service import read
 
-    settings = read(Path(given)).settings
-    wanted = configured_extraction(settings.extraction_service, settings.callboard.text_extraction)
+    wanted = configured_settings(Path(given))
     try:
         # Asked before anything is made: an engine that is not there must not leave an index behind.
         chosen_engine(wanted)
     except ExtractionUnavailable as unavailable:
-        raise CommandFailed(str(unavailable), code=Exit.LOCAL) from None
+        raise CommandFailed(str(unavailable), code=Exit.USAGE) from None
     return wanted
 
 

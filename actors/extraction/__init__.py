@@ -14,16 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .attachments import AttachmentUnreadable, attachment_reader, base64_size_bytes, base64_stream
+    from .choice import EngineChoice, EngineName, EngineState, ExtractionUnavailable, chosen_engine, engine_choice
     from .configured import configured_extraction
-    from .extractor import (
-        EngineName,
-        ExtractionSettings,
-        ExtractionUnavailable,
-        Extractor,
-        OcrHook,
-        chosen_engine,
-        open_extractor,
-    )
+    from .extractor import ExtractionSettings, Extractor, OcrHook, open_extractor
     from .pool import ExtractionPool
     from .recognition import DEFAULT_EXTENSIONS, extension_of, is_accepted
     from .results import DeadLetter, Extraction, ExtractionLimits, Status
@@ -32,7 +25,9 @@ __all__ = [
     "DEFAULT_EXTENSIONS",
     "AttachmentUnreadable",
     "DeadLetter",
+    "EngineChoice",
     "EngineName",
+    "EngineState",
     "Extraction",
     "ExtractionLimits",
     "ExtractionPool",
@@ -46,6 +41,7 @@ __all__ = [
     "base64_stream",
     "chosen_engine",
     "configured_extraction",
+    "engine_choice",
     "extension_of",
     "is_accepted",
     "open_extractor",
@@ -53,6 +49,10 @@ __all__ = [
 
 _HOME = {
     "configured_extraction": "configured",
+    **dict.fromkeys(
+        ("EngineChoice", "EngineName", "EngineState", "ExtractionUnavailable", "chosen_engine", "engine_choice"),
+        "choice",
+    ),
     "ExtractionPool": "pool",
     **dict.fromkeys(("AttachmentUnreadable", "attachment_reader", "base64_size_bytes", "base64_stream"), "attachments"),
     **dict.fromkeys(("DEFAULT_EXTENSIONS", "extension_of", "is_accepted"), "recognition"),

@@ -1,13 +1,17 @@
 """Looks into zip-based files before an engine unpacks them: what are they, and would they burst?
 
-Only lists of contents are read, and packed files inside packed files as far as the nesting limit, each within a bound. Sizes in a
-list may lie; then the memory limit of the worker process is what holds.
+Only lists of contents are read, and packed files inside packed files as far as the nesting limit; those are unpacked to a temporary
+file, within the limit of what a file may unpack to. Sizes in a list may lie; then the memory limit of the worker process is what holds.
 """
 
 from __future__ import annotations
 
-import io
+import errno
+import lzma
+import shutil
+import tempfile
 import zipfile
+import zlib
 from typing import IO, Literal, TypeAlias
 
 import attrs
@@ -16,22 +20,11 @@ from .results import ExtractionLimits, Status
 
 Contents: TypeAlias = Literal["office_open_xml", "open_document", "epub", "archive"]
 
-_PACKED = (
-    ".zip",
-    ".docx",
-    ".xlsx",
-    ".pptx",
-    ".docm",
-    ".xlsm",
-    ".pptm",
-    ".odt",
-    ".ods",
-    ".odp",
-    ".jar",
-    ".epub",
-    ".vsdx",
-)
-_INNER_BYTES_MAX = 32 * 2**20
+_INNER_MEMORY_BYTES = 8 * 2**20
+"""Of a packed file inside a packed file so much lies in memory, the rest on the disk."""
+_PIECE_BYTES = 1 << 20
+_SMALLEST_ZIP_BYTES = 22
+_ZIP = b"PK\x03\x04"
 _DOUBTFUL_RATIO = 1000
 """XML packs to a tenth or a fiftieth; ten thousandfold is made by somebody."""
 _RATIO_COUNTS_FROM_BYTES = 64 * 2**20
@@ -67,7 +60,17 @@ def inspect_zip(file: IO[bytes], size_bytes: int, limits: ExtractionLimits) -> I
             _look(archive, limits, _Tally(), depth=0, packed_bytes=size_bytes)
     except _Refused as refused:
         return Inspection(contents, refused.status, refused.detail)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, ValueError, OSError, EOFError, NotImplementedError) as error:
+    except (
+        zipfile.BadZipFile,
+        zipfile.LargeZipFile,
+        zlib.error,
+        ValueError,
+        OSError,
+        EOFError,
+        NotImplementedError,
+    ) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            return Inspection(contents, Status.FAILED, "There is no room for temporary files; make some.")
         return Inspection(contents, Status.CORRUPT, f"It begins like a zip file and cannot be read as one: {error}.")
     return Inspection(contents)
 
@@ -104,13 +107,25 @@ def _look(archive: zipfile.ZipFile, limits: ExtractionLimits, tally: _Tally, *, 
     if any(entry.flag_bits & 1 for entry in entries):
         raise _Refused(Status.ENCRYPTED, "It is protected by a password.")
     for entry in entries:
-        if entry.filename.lower().endswith(_PACKED) and entry.file_size <= _INNER_BYTES_MAX:
-            with archive.open(entry) as packed:
-                inner = packed.read(_INNER_BYTES_MAX)
-            if not inner.startswith(b"PK"):
-                continue
-            try:
-                with zipfile.ZipFile(io.BytesIO(inner)) as deeper:
-                    _look(deeper, limits, tally, depth=depth + 1, packed_bytes=len(inner))
-            except zipfile.BadZipFile:
-                continue
+        # By content and not by name: an engine looks into whatever is packed, and names lie.
+        if entry.file_size >= _SMALLEST_ZIP_BYTES and not entry.is_dir():
+            _look_into(archive, entry, limits, tally, depth)
+
+
+def _look_into(
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limits: ExtractionLimits, tally: _Tally, depth: int
+) -> None:
+    """Look into an entry that is packed itself. One that is broken is not unpacked by an engine either."""
+    try:
+        with archive.open(entry) as packed:
+            head = packed.read(len(_ZIP))
+            if head != _ZIP:
+                return
+            with tempfile.SpooledTemporaryFile(_INNER_MEMORY_BYTES) as inner:
+                inner.write(head)
+                # The list says how many bytes there are, and no more are given; their sum is within the limit.
+                shutil.copyfileobj(packed, inner, _PIECE_BYTES)
+                with zipfile.ZipFile(inner) as deeper:
+                    _look(deeper, limits, tally, depth=depth + 1, packed_bytes=entry.file_size)
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError):
+        return

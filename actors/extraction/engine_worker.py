@@ -2,7 +2,7 @@
 
 Speaks length-prefixed frames on standard input and output: a request is a JSON header (`name`, `characters`, `seconds`, `simple`, and `path`
 or `size`) followed by `size` bytes; an answer is one JSON object. It is started by path and imports nothing of ours but its
-neighbour, so that a new worker is there within milliseconds.
+neighbours, so that a new worker is there within milliseconds.
 """
 
 from __future__ import annotations
@@ -89,14 +89,17 @@ def extractous_engine() -> Engine:
     """The embedded engine: Apache Tika, compiled ahead of time."""
     import extractous  # type: ignore[import-untyped]  # the package has no type hints
 
-    neighbour = runpy.run_path(str(Path(__file__).with_name("office_open_xml.py")))
-    engine_fails_on = neighbour["engine_fails_on"]
-    read_office_open_xml, not_readable = neighbour["read_office_open_xml"], neighbour["NotReadable"]
+    documents, tables = (
+        runpy.run_path(str(Path(__file__).with_name(neighbour))) for neighbour in ("office_open_xml.py", "xlsb.py")
+    )
+    engine_fails_on, engine_loses_cells = documents["engine_fails_on"], tables["engine_loses_cells"]
+    read_office_open_xml, not_readable = documents["read_office_open_xml"], documents["NotReadable"]
+    binary_cells = tables["binary_cells"]
     extractor_class = extractous.Extractor
 
     def read_simply(path: str, characters: int, why: str) -> Answer:
         try:
-            text, metadata = read_office_open_xml(path, characters)
+            text, metadata = read_office_open_xml(path, characters, binary_cells)
         except not_readable as error:
             return {"status": "corrupt", "detail": why or str(error)}
         return {"status": "text", "text": text, "metadata": metadata, "detail": "", "engine": "office_open_xml"}
@@ -104,7 +107,7 @@ def extractous_engine() -> Engine:
     def read(path: str, characters: int, simple: bool) -> Answer:
         if simple:
             return read_simply(path, characters, "")
-        if engine_fails_on(path):
+        if engine_fails_on(path) or engine_loses_cells(path):
             answer = read_simply(path, characters, "")
             if answer["status"] == "text":
                 return answer
@@ -128,7 +131,34 @@ def extractous_engine() -> Engine:
     return read
 
 
-_OFFICE_OPEN_XML = frozenset({".docx", ".docm", ".dotx", ".xlsx", ".xlsm", ".xltx", ".pptx", ".pptm", ".potx", ".ppsx"})
+_OFFICE_OPEN_XML = frozenset(
+    f".{name}"
+    for name in (
+        [
+            "docx",
+            "docm",
+            "dotx",
+            "dotm",
+            "xlsx",
+            "xlsm",
+            "xlsb",
+            "xltx",
+            "xltm",
+            "pptx",
+            "pptm",
+            "potx",
+            "potm",
+            "ppsx",
+            "ppsm",
+            "vsdx",
+            "vsdm",
+            "vstx",
+            "vstm",
+            "vssx",
+            "vssm",
+        ]
+    )
+)
 
 
 def _of_error(text: str) -> Answer:

@@ -15,22 +15,20 @@ import abc
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Literal, TypeAlias
+from typing import IO, TypeAlias
 
 import attrs
 import trio
 
 from ...runtime import Budget, blocking, monotonic
 from .archives import Inspection, inspect_zip
+from .choice import EngineName, ExtractionUnavailable, chosen_engine
 from .engines import Engine, File, NoEngine
 from .plain_text import read_plain_text, read_small_text
 from .recognition import HEAD_BYTES, Kind, extension_of, is_accepted, recognise
 from .results import DeadLetter, Extraction, ExtractionLimits, Status, cut
 from .spool import MEMORY_BYTES_MAX, Spool, spool_folder
-
-EngineName: TypeAlias = Literal["auto", "plain", "embedded", "tika", "service"]
 
 OcrHook: TypeAlias = Callable[[str, bytes], Awaitable[str]]
 """Takes the name and the bytes of an image, or of a PDF in which no text was found, and gives the text that it sees."""
@@ -327,10 +325,6 @@ async def open_extractor(
         yield DocumentExtractor(engine, settings, folder, ocr)
 
 
-class ExtractionUnavailable(Exception):
-    """An engine that was asked for by name is not there; the text says how to get it."""
-
-
 async def _open_engine(stack: AsyncExitStack, settings: ExtractionSettings, folder: Path) -> Engine:
     from .workers import open_worker_pool
 
@@ -352,31 +346,3 @@ async def _open_engine(stack: AsyncExitStack, settings: ExtractionSettings, fold
                 "Only plain text and markup are read here: no engine is installed. "
                 "Install one with: pip install 'callboard[extraction]'"
             )
-
-
-def chosen_engine(settings: ExtractionSettings) -> EngineName:
-    """Which engine these settings mean on this machine. Raises `ExtractionUnavailable`."""
-    from .tika import installed_jar, java_program
-
-    embedded = settings.worker_command is not None or find_spec("extractous") is not None
-    jar = settings.tika_jar or installed_jar()
-    match settings.engine:
-        case "auto":
-            if settings.service_url:
-                return "service"
-            if embedded:
-                return "embedded"
-            return "tika" if jar is not None and java_program() else "plain"
-        case "embedded" if not embedded:
-            raise ExtractionUnavailable(
-                "The embedded text extraction is not installed. Install it with: pip install 'callboard[extraction]'"
-            )
-        case "service" if not settings.service_url:
-            raise ExtractionUnavailable("The extraction service has no URL; set extraction_service.host.")
-        case "tika" if not java_program():
-            raise ExtractionUnavailable(
-                "Tika needs Java 11 or newer, and there is no `java` here. Install one, or use the embedded engine."
-            )
-        case "tika" if jar is None or not jar.is_file():
-            raise ExtractionUnavailable("The Tika server is not here. Fetch it with: callboard extraction fetch-tika")
-    return settings.engine

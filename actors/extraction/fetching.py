@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 
 from ...runtime import blocking
-from .extractor import ExtractionUnavailable
+from .choice import ExtractionUnavailable
 from .tika import COORDINATES, JAR_SHA256, data_folder
 
 # The last plugin that fetches a single artifact without first reading the descriptors of its parents, which a mirror may lack.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 from xml.etree.ElementTree import Element, ParseError, iterparse
 
 _DOCUMENT_PARTS = (
@@ -40,8 +41,14 @@ def engine_fails_on(path: str) -> bool:
         return False
 
 
-def read_office_open_xml(path: str, characters_max: int) -> tuple[str, dict[str, str]]:
-    """Return at most about `characters_max` characters of text, and the core properties. Raises `NotReadable`."""
+BinaryCells: TypeAlias = Callable[[zipfile.ZipFile, list[str]], Iterator[str]]
+
+
+def read_office_open_xml(path: str, characters_max: int, binary_cells: BinaryCells) -> tuple[str, dict[str, str]]:
+    """Return at most about `characters_max` characters of text, and the core properties. Raises `NotReadable`.
+
+    `binary_cells` reads the sheets of an xlsb (`xlsb.py`).
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -49,6 +56,8 @@ def read_office_open_xml(path: str, characters_max: int) -> tuple[str, dict[str,
                 pieces = _paragraphs(archive, names, _DOCUMENT_PARTS)
             elif any(name.startswith("ppt/") for name in names):
                 pieces = _paragraphs(archive, names, _SLIDE_PARTS)
+            elif "xl/workbook.bin" in names:
+                pieces = binary_cells(archive, names)
             elif any(name.startswith("xl/") for name in names):
                 pieces = _cells(archive, names)
             elif any(name.startswith("visio/") for name in names):

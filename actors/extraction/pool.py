@@ -15,16 +15,8 @@ import structlog
 import trio
 
 from ...runtime import ChildSpec, Context, Task
-from .extractor import (
-    DocumentExtractor,
-    EngineName,
-    ExtractionSettings,
-    Extractor,
-    OcrHook,
-    chosen_engine,
-    open_extractor,
-    read_at_once,
-)
+from .choice import EngineName, chosen_engine
+from .extractor import DocumentExtractor, ExtractionSettings, Extractor, OcrHook, open_extractor, read_at_once
 from .recognition import is_accepted
 from .results import DeadLetter, Extraction, Status
 

@@ -103,6 +103,8 @@ _PROSE_EXTENSIONS = frozenset(
     {".txt", ".md", ".markdown", ".rst", ".py", ".rb", ".sh", ".csv", ".tsv", ".json", ".paper"}
 )
 _MAIL_EXTENSIONS = frozenset({".eml", ".mbox", ".mht", ".mhtml"})
+_MAIL_HEADER = re.compile(rb"([A-Za-z][A-Za-z0-9-]{1,60}):[ \t]?[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*\r?\n")
+_TELLING_HEADERS = frozenset({b"from", b"to", b"subject", b"date", b"message-id", b"mime-version", b"received"})
 _EXTENSION = re.compile(r"\.[a-z0-9]{1,16}\Z")
 
 
@@ -147,13 +149,23 @@ def recognise(head: bytes, name: str = "") -> Kind:
     extension = extension_of(name)
     if extension in _MARKUP_EXTENSIONS:
         return Kind.MARKUP
-    if extension in _MAIL_EXTENSIONS:
+    if extension in _MAIL_EXTENSIONS or (not extension and _is_mail(head)):
         return Kind.OTHER
     if extension not in _PROSE_EXTENSIONS and _MARKUP_START.match(head.removeprefix(b"\xef\xbb\xbf")):
         return Kind.MARKUP
     if not _may_be_text(head):
         return Kind.OTHER
     return Kind.TEXT
+
+
+def _is_mail(head: bytes) -> bool:
+    """Whether it begins with the headers of a letter, at least three of which every letter has."""
+    seen: set[bytes] = set()
+    at = 0
+    while found := _MAIL_HEADER.match(head, at):
+        seen.add(found.group(1).lower())
+        at = found.end()
+    return len(seen & _TELLING_HEADERS) >= 3
 
 
 _CONTROLS = bytes(range(9))

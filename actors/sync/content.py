@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import binascii
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -65,8 +65,11 @@ class AttachmentReader:
 
     keeps_all = True
 
+    def __init__(self, accepts: Callable[[str], bool] = is_accepted) -> None:
+        self._accepts = accepts
+
     def accepts(self, content: ContentRef) -> bool:
-        return is_accepted(content.name)
+        return self._accepts(content.name)
 
     async def read(self, content: ContentRef, chunks: AsyncIterator[bytes]) -> dict[str, Any]:
         # Encoded as it comes, so that the bytes and their encoding are never both there in full.
@@ -74,10 +77,10 @@ class AttachmentReader:
         async with aclosing(base64_stream(chunks)) as pieces:
             async for piece in pieces:
                 encoded += piece
-        return {"_attachment": encoded.decode("ascii")}
+        return {"_attachment": encoded}
 
     def read_at_once(self, content: ContentRef, data: bytes) -> dict[str, Any] | None:
-        return {"_attachment": binascii.b2a_base64(data, newline=False).decode("ascii")}
+        return {"_attachment": bytearray(binascii.b2a_base64(data, newline=False))}
 
 
 class TextReader:

@@ -63,7 +63,9 @@ class Downloads:
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[ContentReader]:
         if not self._work.plan.text_locally:
-            yield AttachmentReader()
+            # The same names as if the files were read here.
+            own = getattr(self._work.extractor, "accepts", None)
+            yield AttachmentReader() if own is None else AttachmentReader(own)
             return
         if self._work.extractor is not None:
             yield TextReader(self._work.extractor)

@@ -46,6 +46,18 @@ def index_operation(document_id: str, line: bytes, fingerprint: int, *, is_new: 
     return tuple.__new__(Operation, ("index", document_id, payload, fingerprint, is_new))
 
 
+def attachment_operation(
+    document_id: str, line: bytes, attachment: bytearray, fingerprint: int, *, is_new: bool
+) -> Operation:
+    """Replace the document, or make it, with a file in base64 as its last field. The file is put in place once, and is taken
+    away from the caller: afterwards `attachment` is empty.
+    """
+    head = b'{"index":{"_id":%b}}\n' % orjson.dumps(document_id)
+    payload = b"".join((head, line[:-1], b',"_attachment":"', attachment, b'"}\n'))
+    attachment.clear()
+    return Operation("index", document_id, payload, fingerprint, is_new)
+
+
 def update_operation(
     document_id: str, line: bytes, fingerprint: int, *, is_new: bool, upsert: bool = True
 ) -> Operation:

@@ -16,13 +16,16 @@ from ...sources.source import ContentRef, Document, Identity
 from .encoding import Encoder, truncated, with_member
 from .fingerprints import Fingerprinter, content_part
 from .known import Found, Known, stamp_of
-from .operations import Operation, delete_operation, index_operation, update_operation
+from .operations import Operation, attachment_operation, delete_operation, index_operation, update_operation
 from .plan import SyncPlan
 from .report import Counters
 from .settings import SyncSettings
 
 ORIGINAL_ID = "_original_id"
 """Where a document keeps its id as the source has it, if that is too long for Elasticsearch."""
+
+INDEXED_CHARS = "_attachment_indexed_chars"
+"""Tells the ingest pipeline how much text to take from `_attachment`."""
 
 _NOTHING = Found([], [], [])
 
@@ -59,7 +62,7 @@ class Prepared:
     size_bytes: int
     unchanged: int
     ids: list[str]
-    """Of every document that was listed and not dropped, for those who must remember what was seen."""
+    """Of every document that was listed and is dealt with, for those who must remember what was seen."""
 
 
 class Preparer:
@@ -133,6 +136,8 @@ class Preparer:
                     counters.deletes_queued += 1
                     operations.append(delete_operation(one))
                     size_bytes += len(operations[-1].payload)
+                    # Deleted here: whoever ends the job must not count it among what is gone from the source.
+                    listed.append(one)
                 continue
             listed.append(one)
             if row >= 0 and known is not None and known.mark(row):
@@ -275,8 +280,17 @@ class Preparer:
         what the file is, it is not until it changes.
         """
         fields, is_new = wanted.fields, wanted.row < 0
+        attachment: bytearray | None = None
         if more:
             fields.update({name: value for name, value in more.items() if name not in ("_id", "_timestamp", "id")})
+            if "_attachment" in more:
+                if self._settings.attachment_characters_max is not None:
+                    fields.setdefault(INDEXED_CHARS, self._settings.attachment_characters_max)
+                # A file may be large: it is not copied into fields and lines on its way.
+                encoded = fields["_attachment"]
+                if isinstance(encoded, bytearray):
+                    attachment = encoded
+                    del fields["_attachment"]
         if not wanted.had_timestamp and "_timestamp" not in fields:
             fields["_timestamp"] = now().isoformat()
         fingerprint = 0 if failed else wanted.fingerprint
@@ -286,6 +300,11 @@ class Preparer:
             for name in self._hidden:
                 fields.pop(name, None)
             return update_operation(wanted.id, self._encoder.encode(fields), fingerprint, is_new=False, upsert=False)
+        if attachment is not None and wanted.operation == "index":
+            line = self._encoder.encode(fields)
+            return attachment_operation(wanted.id, line, attachment, fingerprint, is_new=is_new)
+        if attachment is not None:
+            fields["_attachment"] = attachment.decode("ascii")
         line = self._limited(self._encoder.encode(fields), fields)
         if wanted.operation == "update":
             return update_operation(wanted.id, line, 0, is_new=is_new)

@@ -55,6 +55,9 @@ class SyncSettings:
     """Parallel downloads; None takes what the source says it bears."""
     download_size_bytes_max: int | None = 10 * MIB
     """Larger files are not read; their documents are indexed without text. None: no limit."""
+    attachment_characters_max: int | None = attrs.field(default=1_000_000, validator=_optional_positive)
+    """How much text the ingest pipeline shall take from a file that is sent to it: as much as is taken when files are read here.
+    None: what the pipeline takes by itself, usually 100,000."""
     download_memory_size_bytes: int = attrs.field(default=64 * MIB, validator=_positive)
     download_tries_max: int = attrs.field(default=3, validator=_positive)
     partitions_max: int | None = attrs.field(default=None, validator=_optional_positive)
@@ -75,4 +78,10 @@ class SyncSettings:
     heartbeat_every_s: float = attrs.field(default=10.0, validator=attrs.validators.gt(0))
     watch_every_s: float = attrs.field(default=0.5, validator=attrs.validators.gt(0))
     """How often a job looks whether somebody asked for its end."""
+    share_jobs: bool = False
+    """Other services may list partitions of a job, where the source says that they can be shared."""
+    lease_s: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
+    """A lease on a partition that its holder has not renewed for so long is anybody's."""
+    look_every_s: float = attrs.field(default=1.0, validator=attrs.validators.gt(0))
+    """How often the leases of a shared job are looked at."""
     progress_every_s: float = attrs.field(default=0.25, validator=attrs.validators.gt(0))

@@ -22,6 +22,8 @@ Reader: TypeAlias = Callable[[bytes, str | None], Awaitable[str]]
 
 COMMON = {"if", "tag", "description", "ignore_failure", "on_failure"}
 INDEXED_CHARS_DEFAULT = 100_000
+_NAME_FIELDS = ("name", "filename", "file_name", "title", "path")
+_EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,16}\Z")
 _LACKING = frozenset(
     [
         "script",
@@ -94,6 +96,7 @@ class Attachment:
     ignore_missing: bool
     remove_binary: bool
     properties: tuple[str, ...]
+    resource_name: str | None
 
     async def run(self, run: Run) -> None:
         """Turn the base64 text of a field into text. Raises `ProcessorFailed`."""
@@ -116,9 +119,8 @@ class Attachment:
             ) from error
         if run.reader is None:
             raise ProcessorFailed("exception", "the node was started without a reader of attachments")
-        name = run.document.get("name")
         try:
-            found = await run.reader(content, name if isinstance(name, str) else None)
+            found = await run.reader(content, self._name(run.document))
         except (ValueError, OSError, RuntimeError) as error:
             raise ProcessorFailed(
                 "parse_exception", f"Error parsing document in field [{self.field}]: {error}"
@@ -130,6 +132,14 @@ class Attachment:
         write(run.document, self.target, wanted)
         if self.remove_binary:
             remove(run.document, self.field)
+
+    def _name(self, document: dict[str, Any]) -> str | None:
+        """The name of the file, which tells kinds of text apart: what the pipeline says it is, or what sources call it."""
+        if self.resource_name is not None:
+            name = read(document, self.resource_name)
+            return name if isinstance(name, str) else None
+        names = [document.get(field) for field in _NAME_FIELDS]
+        return next((name for name in names if isinstance(name, str) and _EXTENSION.search(name)), None)
 
     def _limit(self, run: Run) -> int:
         if self.indexed_chars_field:
@@ -183,7 +193,8 @@ def _attachment(how: Options) -> Attachment:
         indexed_chars_field=how.optional("indexed_chars_field"),
         ignore_missing=how.flag("ignore_missing"),
         remove_binary=how.flag("remove_binary"),
-        properties=how.texts("properties") if how.any("properties", None) else (),
+        properties=how.texts("properties") if how.has("properties") else (),
+        resource_name=how.optional("resource_name"),
     )
 
 

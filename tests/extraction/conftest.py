@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,7 @@ PROCESS = """<?xml version="1.0" encoding="UTF-8"?>
 <bpmndi:BPMNEdge id="f1" bpmnElement="f"><di:waypoint x="136" y="118"/><di:waypoint x="200" y="118"/></bpmndi:BPMNEdge>
 </bpmndi:BPMNPlane></bpmndi:BPMNDiagram></definitions>
 """
+SAMPLES = Path(__file__).with_name("samples")
 CELLS = ("Zürich", "443037", "Göteborg", "604829", "Kraków")
 
 
@@ -125,7 +127,21 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, server_missing: Callable[[s
     made["cairo.pdf"] = _draw_with_cairo(folder / "drawn.pdf", server_missing)
     made[".vsdx"] = _draw_for_visio(folder)
     made[".msg"] = _write_message(folder / "letter.msg")
-    made[".xlsb"] = Path(__file__).with_name("table.xlsb")
+    for kind in ("xlsm", "potx"):
+        source, filter_ = {
+            "xlsm": (made[".xlsx"], "xlsm:Calc MS Excel 2007 VBA XML"),
+            "potx": (made[".pptx"], "potx:Impress MS PowerPoint 2007 XML Template"),
+        }[kind]
+        made[f".{kind}"] = _convert(source, filter_, office, kind=kind)
+    made[".eml"] = _write_letter(folder / "letter.eml")
+    made[".xlsb"] = SAMPLES / "table.xlsb"
+    made |= {
+        "excel.xlsb": SAMPLES / "testEXCEL.xlsb",
+        "various.xlsb": SAMPLES / "testEXCEL_various.xlsb",
+        "macro.xlsm": SAMPLES / "testEXCEL_macro.xlsm",
+        ".vsd": SAMPLES / "testVISIO.vsd",
+        ".vsdm": SAMPLES / "testVISIO.vsdm",
+    }
     secret = 'pdf:writer_pdf_Export:{"EncryptFile":{"type":"boolean","value":"true"},"DocumentOpenPassword":{"type":"string","value":"x"}}'
     made["secret.pdf"] = _convert(made[".docx"], secret, folder / "secret", kind="pdf")
     return made
@@ -156,6 +172,15 @@ def _write_message(target: Path) -> Path:
     message = msg.MapiMessage.create("Grüße aus Zürich", "The minutes are attached, naïve as they are. €")
     message.add_recipient("joe@example.org", display_name="Joe")
     message.save(str(target))
+    return target
+
+
+def _write_letter(target: Path) -> Path:
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = "jane@example.org", "joe@example.org", "Grüße aus Zürich"
+    message["Date"] = "Tue, 24 Nov 2026 10:00:00 +0000"
+    message.set_content("The minutes are attached, naïve as they are.", cte="base64")
+    target.write_bytes(bytes(message))
     return target
 
 

@@ -59,7 +59,7 @@ def test_auto_takes_the_service_then_the_embedded_engine() -> None:
 def test_auto_without_the_package_takes_tika_if_fetched_else_plain(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("callboard.actors.extraction.extractor.find_spec", lambda name: None)
+    monkeypatch.setattr("callboard.actors.extraction.choice.find_spec", lambda name: None)
     monkeypatch.setattr("callboard.actors.extraction.tika.java_program", lambda: "/usr/bin/java")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert chosen_engine(ExtractionSettings()) == "plain"

@@ -22,8 +22,22 @@ from callboard.actors.extraction import (
 
 from .conftest import CELLS, WORDS, chunks_of
 
-TEXTS = [".docx", "office.docx", ".odt", ".rtf", ".doc", ".pdf", ".html", ".epub", ".pptx", ".ppt", ".odp", ".md"]
-TABLES = [".xlsx", ".xls", ".ods", ".csv"]
+TEXTS = [
+    ".docx",
+    "office.docx",
+    ".odt",
+    ".rtf",
+    ".doc",
+    ".pdf",
+    ".html",
+    ".epub",
+    ".pptx",
+    ".potx",
+    ".ppt",
+    ".odp",
+    ".md",
+]
+TABLES = [".xlsx", ".xlsm", ".xls", ".ods", ".csv"]
 # A PDF holds glyphs: on a machine without a font for these, LibreOffice prints the same empty box for each.
 UNPRINTABLE = {"日本語"}
 LIMITS = ExtractionLimits(seconds_max=30)
@@ -114,13 +128,20 @@ DRAWN = {
     "cairo.pdf": ("Überschrift", "Zürich", "Göteborg", "naïve", "€", "second page"),
     ".vsdx": ("Anfang in Zürich", "Check the thunder sheet"),
     ".msg": ("Grüße aus Zürich", "joe@example.org", "naïve as they are", "€"),
-    # Written by SheetJS, whose short records Tika passes over: the first column is all that either gives.
-    ".xlsb": ("Zürich", "Göteborg", "Kraków"),
+    "excel.xlsb": ("This is an example spreadsheet", "Sheet3"),
+    "macro.xlsm": ("This is a blank worksheet", "a macro is about to be created"),
+    ".vsd": ("I am a test view", "Some random text, on a page"),
+    ".vsdm": ("This is a test.", "Nothing fancy."),
+}
+# Tika passes over cells of one and fails on the other; they are read by their records.
+BEYOND_TIKA = {
+    ".xlsb": ("Cities", *CELLS, "0.25", "804237"),
+    "various.xlsb": ("This is a string", "13.1211231321", "tika_link", "#NAME?", "merchant1"),
 }
 
 
 async def test_drawings_letters_and_binary_tables_are_read(embedded: Extractor, corpus: dict[str, Path]) -> None:
-    for kind, expected in DRAWN.items():
+    for kind, expected in (DRAWN | BEYOND_TIKA).items():
         found = await read(embedded, corpus[kind])
         assert found.status is Status.TEXT, (kind, found.detail)
         missing = [word for word in expected if word not in found.text]
@@ -130,11 +151,13 @@ async def test_drawings_letters_and_binary_tables_are_read(embedded: Extractor, 
 async def test_truncated_files_end_in_a_status_and_spare_the_engine(
     embedded: Extractor, corpus: dict[str, Path]
 ) -> None:
-    for kind in (".docx", ".pdf", ".doc", ".odt", ".xls", ".pptx", ".rtf"):
-        content = corpus[kind].read_bytes()
+    for kind, path in corpus.items():
+        content = path.read_bytes()
         for share in (0.02, 0.3, 0.7, 0.98):
-            found = await read(embedded, corpus[kind], content[: int(share * len(content))])
-            assert found.status in (Status.TEXT, Status.EMPTY, Status.CORRUPT, Status.ENCRYPTED), (kind, share, found)
+            found = await read(embedded, path, content[: int(share * len(content))])
+            # Of a drawing or a letter cut short, little is left that says what it was.
+            fitting = {Status.TEXT, Status.EMPTY, Status.CORRUPT, Status.ENCRYPTED}
+            assert found.status in fitting, (kind, share, found)
     assert (await read(embedded, corpus[".pdf"])).status is Status.TEXT
 
 
@@ -143,11 +166,11 @@ async def test_fuzzed_files_end_in_a_status_and_spare_the_engine(
     embedded: Extractor, corpus: dict[str, Path], seed: int
 ) -> None:
     chance = random.Random(seed)
-    for kind in ("office.docx", ".pdf", ".doc", ".xls", ".ppt", ".odt", ".rtf"):
-        content = bytearray(corpus[kind].read_bytes())
+    for kind, path in corpus.items():
+        content = bytearray(path.read_bytes())
         for _ in range(chance.choice([1, 20, 500])):
             content[chance.randrange(len(content))] = chance.randrange(256)
-        found = await read(embedded, corpus[kind], bytes(content))
+        found = await read(embedded, path, bytes(content))
         assert found.is_readable or found.detail, (kind, found)
     assert (await read(embedded, corpus[".pdf"])).status is Status.TEXT
 
@@ -186,11 +209,12 @@ async def test_the_text_is_that_of_tika(corpus: dict[str, Path], tika_jar: Path)
             assert theirs.status is ours.status is Status.TEXT, (kind, theirs.detail, ours.detail)
             theirs_words, ours_words = words(theirs.text), words(ours.text)
             title = words(theirs.metadata.get("dc:title", ""))
-            if title and theirs_words[: len(title)] == title and theirs_words[len(title) : 2 * len(title)] == title:
+            has_title = bool(title) and theirs_words[: len(title)] == title
+            if has_title and (theirs_words[len(title) : 2 * len(title)] == title or ours_words[: len(title)] != title):
                 theirs_words = theirs_words[len(title) :]
-            if kind in TABLES:
+            if kind in (*TABLES, "excel.xlsb", "macro.xlsm"):
                 theirs_words = theirs_words[: len(ours_words)]
-            if kind in (".docx", ".epub", ".pptx", ".ppt", ".odp"):
+            if kind in (".docx", ".epub", ".pptx", ".potx", ".ppt", ".odp"):
                 # The docx of pandoc is read by our own reader; in the others newer versions of Tika repeat titles and add a
                 # table of contents. All words must be there, whatever their order.
                 assert not Counter(ours_words) - Counter(theirs_words), kind
