@@ -41,11 +41,12 @@ class Downloads:
 
     def __init__(self, work: Work, preparer: Preparer) -> None:
         self._work, self._preparer = work, preparer
+        self.budget = Budget(work.settings.download_memory_size_bytes)
 
     async def run(self, wanted: Stream[Download], out: Stream[Operations]) -> None:
         """Read everything that is wanted, until the stream ends."""
         workers = self._work.settings.downloads_max or max(1, self._work.source.content_concurrency)
-        memory = Budget(self._work.settings.download_memory_size_bytes).holder("downloads")
+        memory = self.budget.holder("downloads")
         async with self._reader() as reader, out.sender() as sender:
             async with trio.open_nursery() as nursery, wanted.receiver() as downloads:
                 limit = trio.Semaphore(workers)

@@ -79,6 +79,8 @@ class SyncRun:
         self._on_progress = on_progress
         self._streams: tuple[Stream[Operations], Stream[Download]] | None = None
         self._sink: Sink | None = None
+        self.budgets: dict[str, Budget] = {}
+        """What bounds the bytes that are on their way, by name, while documents are."""
         self._stage = "elasticsearch"
         self._total: int | None = None
         self._started_s = monotonic()
@@ -267,9 +269,11 @@ class SyncRun:
         )
         wanted: Stream[Download] = Stream("downloads", max(2, settings.queue_documents_max // SMALL_FILES_AT_ONCE))
         self._streams = operations, wanted
+        downloads = Downloads(self._work, preparer)
+        self.budgets = {"queue": budget, "downloads": downloads.budget}
         async with trio.open_nursery() as nursery:
             nursery.start_soon(sink.pump, operations)
-            nursery.start_soon(Downloads(self._work, preparer).run, wanted, operations)
+            nursery.start_soon(downloads.run, wanted, operations)
             async with operations.sender() as out, wanted.sender() as wants:
                 await Listing(self._work, Emit(self._work, preparer, out, wants)).run()
                 await wants.finish()
