@@ -134,6 +134,7 @@ class Scheduler(Task):
         if monotonic() >= self._look_at_s or self._state.look_requested:
             self._state.look_requested = False
             await self._look()
+            self._state.has_looked = True
             self._look_at_s = monotonic() + self._state.settings.service.idling
         if "schedule" in self._state.actions:
             for planned in self._plan.take_due(now()):

@@ -82,6 +82,8 @@ class ServiceState:
     operations_url: str | None = None
     was_freed: bool = False
     """A job has ended since the scheduler last slept: what waits for its connector may start soon."""
+    has_looked: bool = False
+    """The scheduler has seen the connectors once: before that nobody knows what there is to do."""
     look_requested: bool = False
     """Look at all connectors at the next turn of the scheduler."""
     _woken: trio.Event = attrs.field(factory=trio.Event)

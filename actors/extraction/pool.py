@@ -15,6 +15,7 @@ import structlog
 import trio
 
 from ...runtime import ChildSpec, Context, Task
+from ...runtime.budget import Budget
 from .choice import EngineName, chosen_engine
 from .extractor import DocumentExtractor, ExtractionSettings, Extractor, OcrHook, open_extractor, read_at_once
 from .recognition import is_accepted
@@ -71,6 +72,11 @@ class ExtractionPool(Extractor):
     @property
     def engine_name(self) -> str:
         return self._engine_name
+
+    @property
+    def budget(self) -> Budget | None:
+        """The bytes of all files on their way; None while no engine is open, or if the engine is elsewhere."""
+        return None if self._life is None else getattr(self._life.extractor, "budget", None)
 
     @property
     def dead_letters(self) -> Sequence[DeadLetter]:
