@@ -7,6 +7,7 @@ import ipaddress
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import trio
 
 from ..protocol.versions import PROTOCOL_VERSION
 from ..runtime import blocking, monotonic, new_id
+from ..runtime.faults import FaultProxy, NetworkFaultPlan, open_fault_proxy
 from .connectors import connector_api, job_api, secret_api
 from .connectors.templates import INDEX_TEMPLATES
 from .engine import AttachmentReader, Engine
@@ -22,6 +24,7 @@ from .faults import FaultyApp, ServerFaultPlan
 from .handlers import aliases, bulk, by_query, cluster, documents, indices, ingest, searching, security, templates
 from .http.application import Application
 from .http.routing import Router
+from .http.serving import SHUTDOWN_S, serving
 from .ingest.managed import PIPELINES
 from .security.guard import Guard, User
 from .security.privileges import Role
@@ -30,7 +33,8 @@ from .storage.database import Database
 from .storage.snapshots import Snapshots
 
 CONTENT_BYTES_MAX = 100 * 1024 * 1024
-SHUTDOWN_S = 5.0
+INSIDE = "127.0.0.1"
+"""Where a node with faults listens behind the proxy that cuts its connections."""
 _BACKLOG = 128
 
 
@@ -47,6 +51,10 @@ class Node:
     app: Any
     """The ASGI application, for use in this process through `httpx.ASGITransport`."""
     version: str
+    faults: FaultyApp | None = None
+    """What injects the faults of requests, if the node was opened with any."""
+    proxy: FaultProxy | None = None
+    """What injects the faults of connections, if it was opened with any and listens."""
 
 
 @asynccontextmanager
@@ -63,19 +71,20 @@ async def open_node(
     allow_exposed: bool = False,
     content_bytes_max: int = CONTENT_BYTES_MAX,
     faults: ServerFaultPlan | None = None,
+    network_faults: NetworkFaultPlan | None = None,
 ) -> AsyncIterator[Node]:
     """Run a node while the context is open.
 
     `data` is a folder that keeps everything; without it, everything is in memory and gone at the end. `port` 0 takes any free port;
     None opens no port at all. `version` is what the node says it is, since services refuse an older server than themselves.
     With `users`, every request needs a name and password or an API key; without, everybody may do everything.
-    `faults` makes it misbehave by rules, for rehearsals and tests.
+    `faults` makes it misbehave by rules, for rehearsals and tests; `network_faults` does so to the connections to its port.
     `attachment_reader` turns the bytes of a file into text for the `attachment` processor.
 
     Raises `OSError` if the port is in use or the folder cannot be used, and `ExposedNode` for an address that others can reach.
     """
     guard = Guard(users, roles)
-    listener = None if port is None else _listen(host, port, allow_exposed or guard.enabled)
+    listener = None if port is None else _bound(host, port, allow_exposed or guard.enabled)
     try:
         database = await blocking(Database, data)
     except BaseException:
@@ -97,18 +106,54 @@ async def open_node(
     try:
         engine.cluster_uuid = await database.write(_first_run)
         app: Any = Application(Router(_routes()), engine, guard, content_bytes_max)
-        if faults is not None:
-            app = FaultyApp(app, faults)
+        faulty = None
+        if faults is not None or network_faults is not None:
+            app = faulty = FaultyApp(
+                app,
+                faults or ServerFaultPlan(),
+                content_bytes_max=content_bytes_max,
+                on_restart=partial(_lose, engine),
+            )
         if listener is None:
-            yield Node(None, app, version)
-            return
-        async with _serving(app, listener) as url:
-            yield Node(url, app, version)
+            yield Node(None, app, version, faulty)
+        elif faulty is None:
+            listener.listen(_BACKLOG)
+            async with serving(app, listener) as url:
+                yield Node(url, app, version)
+        else:
+            async with _cuttable(faulty, listener, network_faults) as (url, proxy):
+                yield Node(url, app, version, faulty, proxy)
     finally:
         if listener is not None:
             listener.close()
         with trio.CancelScope(deadline=trio.current_time() + SHUTDOWN_S, shield=True):
-            await database.aclose()
+            await engine.database.aclose()
+
+
+@asynccontextmanager
+async def _cuttable(
+    app: FaultyApp, listener: socket.socket, plan: NetworkFaultPlan | None
+) -> AsyncIterator[tuple[str, FaultProxy]]:
+    """Serve where connections can be cut and refused: an HTTP server alone can only answer with an error."""
+    inside = _bound(INSIDE, 0, allow_exposed=False)
+    inside.listen(_BACKLOG)
+    port = inside.getsockname()[1]
+    async with serving(app, inside), open_fault_proxy(INSIDE, port, plan, listener=listener) as proxy:
+        app.front = proxy
+        yield proxy.url, proxy
+
+
+async def _lose(engine: Engine, loses: str) -> None:
+    """Forget what a server forgets that is started again."""
+    await engine.snapshots.close_all(scrolls=True)
+    await engine.snapshots.close_all(scrolls=False)
+    if loses != "unsaved" or not engine.database.in_memory:
+        # What a node with a data folder has answered, it has saved.
+        return
+    before, fresh = engine.database, await blocking(Database, None)
+    engine.database, engine.snapshots = fresh, Snapshots(fresh)
+    engine.cluster_uuid = await fresh.write(_first_run)
+    await before.retire()
 
 
 def _routes() -> list[Any]:
@@ -145,7 +190,7 @@ def _first_run(transaction: Transaction) -> str:
     return str(known["uuid"])
 
 
-def _listen(host: str, port: int, allow_exposed: bool) -> socket.socket:
+def _bound(host: str, port: int, allow_exposed: bool) -> socket.socket:
     if not allow_exposed and not _is_loopback(host):
         raise ExposedNode(
             f"The node has no users, so everybody who reaches {host} could read and change everything. Use 127.0.0.1, give the node "
@@ -156,7 +201,6 @@ def _listen(host: str, port: int, allow_exposed: bool) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(_BACKLOG)
         listener.setblocking(False)
     except OSError as error:
         listener.close()
@@ -175,33 +219,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-@asynccontextmanager
-async def _serving(app: Any, listener: socket.socket) -> AsyncIterator[str]:
-    from hypercorn.config import Config
-    from hypercorn.trio import serve
-
-    host, port = listener.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    config = Config()
-    # Hypercorn owns the socket from here on and closes it.
-    config.bind = [f"fd://{listener.detach()}"]
-    config.accesslog = None
-    config.errorlog = None
-    config.keep_alive_timeout = 300
-    config.graceful_timeout = 1
-    config.include_server_header = False
-    stop = trio.Event()
-    failure: BaseException | None = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(lambda: serve(app, config, shutdown_trigger=stop.wait))
-        try:
-            yield url
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            # Kept aside so that what went wrong inside comes out as itself, not as a group of one.
-            failure = error
-        stop.set()
-        nursery.cancel_scope.deadline = trio.current_time() + SHUTDOWN_S
-    if failure is not None:
-        raise failure

@@ -1,5 +1,6 @@
 """A server that misbehaves on purpose: rules that refuse, delay, cut, corrupt or lose, in front of the node or a real server."""
 
+from ...runtime.faults import InvalidPlan
 from .forwarding import ForwardingApp
 from .plan import (
     Corrupt,
@@ -8,34 +9,45 @@ from .plan import (
     Drip,
     Effect,
     FailItems,
-    InvalidPlan,
     LoseResponse,
     Match,
     Refuse,
+    Restart,
     Rule,
     ServerFaultPlan,
     StaleRead,
     Status,
     read_plan,
 )
-from .server import FaultyApp
+from .sections import FaultPlans, read_plans
+from .server import ConnectionCut, ConnectionRefused, FaultyApp
+from .standing import FaultyServer, open_faulty_server
+from .transport import FaultyTransport
 
 __all__ = [
+    "ConnectionCut",
+    "ConnectionRefused",
     "Corrupt",
     "CutBody",
     "Delay",
     "Drip",
     "Effect",
     "FailItems",
+    "FaultPlans",
     "FaultyApp",
+    "FaultyServer",
+    "FaultyTransport",
     "ForwardingApp",
     "InvalidPlan",
     "LoseResponse",
     "Match",
     "Refuse",
+    "Restart",
     "Rule",
     "ServerFaultPlan",
     "StaleRead",
     "Status",
+    "open_faulty_server",
     "read_plan",
+    "read_plans",
 ]

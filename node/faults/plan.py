@@ -9,15 +9,14 @@ from __future__ import annotations
 import fnmatch
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 
-_STATUSES = range(400, 600)
+from ...runtime.faults import Conditions, InvalidPlan, Turns, meant, only, read_rules, read_seed
 
-
-class InvalidPlan(ValueError):
-    """A plan that cannot be used; says which rule and why."""
+_STATUSES: Final = range(400, 600)
+LOSSES: Final = ("nothing", "contexts", "unsaved")
 
 
 @attrs.frozen(kw_only=True)
@@ -39,6 +38,11 @@ class Match:
         )
 
 
+def _check_status(status: int) -> None:
+    if status not in _STATUSES:
+        raise InvalidPlan(f"status must be an HTTP error status from 400 to 599, not {status!r}")
+
+
 @attrs.frozen(kw_only=True)
 class Refuse:
     """The connection closes before the request is looked at: nothing happens at the server."""
@@ -52,6 +56,9 @@ class Status:
     retry_after_s: float | None = None
     reason: str = "injected fault"
 
+    def __attrs_post_init__(self) -> None:
+        _check_status(self.status)
+
 
 @attrs.frozen(kw_only=True)
 class FailItems:
@@ -62,6 +69,9 @@ class FailItems:
     ids: Sequence[str] = ()
     """Only these document ids; empty: any."""
     reason: str = "injected fault"
+
+    def __attrs_post_init__(self) -> None:
+        _check_status(self.status)
 
 
 @attrs.frozen(kw_only=True)
@@ -89,6 +99,10 @@ class Drip:
 
     bytes_per_second: float
 
+    def __attrs_post_init__(self) -> None:
+        if not self.bytes_per_second > 0:
+            raise InvalidPlan(f"bytes_per_second must be greater than 0, not {self.bytes_per_second!r}")
+
 
 @attrs.frozen(kw_only=True)
 class Corrupt:
@@ -102,9 +116,30 @@ class StaleRead:
     """A GET is answered with what the same GET was answered before, if it was ever asked."""
 
 
-Effect: TypeAlias = Refuse | Status | FailItems | LoseResponse | CutBody | Delay | Drip | Corrupt | StaleRead
+@attrs.frozen(kw_only=True)
+class Restart:
+    """The server goes away with this request and comes back after a while. All its connections are dropped, and new ones refused.
 
-_EFFECTS: Mapping[str, type[Effect]] = {
+    Begins with a request that matches; until the server is back, no rule counts anything.
+    """
+
+    down_s: float
+    loses: str = "contexts"
+    """`contexts`: open points in time and scrolls, as every Elasticsearch does. `unsaved`: also what is not on disk, which is
+    everything in a node without a data folder. `nothing`: the network was away, not the server."""
+
+    def __attrs_post_init__(self) -> None:
+        if not self.down_s > 0:
+            raise InvalidPlan(f"down_s must be greater than 0, not {self.down_s!r}")
+        if self.loses not in LOSSES:
+            raise InvalidPlan(
+                f"loses must be one of {', '.join(LOSSES)}, not {self.loses!r}{meant(self.loses, LOSSES)}"
+            )
+
+
+Effect: TypeAlias = Refuse | Status | FailItems | LoseResponse | CutBody | Delay | Drip | Corrupt | StaleRead | Restart
+
+EFFECTS: Final[Mapping[str, type[Any]]] = {
     "refuse": Refuse,
     "status": Status,
     "fail_items": FailItems,
@@ -114,26 +149,16 @@ _EFFECTS: Mapping[str, type[Effect]] = {
     "drip": Drip,
     "corrupt": Corrupt,
     "stale_read": StaleRead,
+    "restart": Restart,
 }
 
 
 @attrs.frozen(kw_only=True)
-class Rule:
+class Rule(Conditions):
     """One thing that goes wrong. Without conditions it fires at every request that matches."""
 
     effect: Effect
     match: Match = Match()
-    chance: float = 1.0
-    """Probability that a matching request is hit."""
-    skip: int = 0
-    """Let so many matching requests pass first."""
-    every: int = 1
-    """Then fire at each n-th one."""
-    times: int | None = None
-    """Fire so often at most; None: for ever."""
-    from_s: float = 0.0
-    """Fire only from this time on, in seconds since the server started."""
-    until_s: float | None = None
 
 
 @attrs.frozen
@@ -148,29 +173,21 @@ class Firing:
     """Decides for one server which rules hit a request. Holds counts and a random generator, and does nothing else."""
 
     def __init__(self, plan: ServerFaultPlan) -> None:
-        self._rules = plan.rules
+        self._turns = [(rule, Turns(rule)) for rule in plan.rules]
         self.random = random.Random(plan.seed)  # noqa: S311 - repeatable on purpose
-        self._seen = [0] * len(plan.rules)
-        self.fired = [0] * len(plan.rules)
+
+    @property
+    def fired(self) -> list[int]:
         """How often each rule has fired, in the order of the plan."""
+        return [turns.fired for _, turns in self._turns]
 
     def effects(self, method: str, path: str, body: bytes, at_s: float) -> list[Effect]:
         """Return what happens to this request. `at_s`: seconds since the server started."""
-        hit: list[Effect] = []
-        for number, rule in enumerate(self._rules):
-            if at_s < rule.from_s or (rule.until_s is not None and at_s >= rule.until_s):
-                continue
-            if not rule.match.matches(method, path, body):
-                continue
-            self._seen[number] += 1
-            turn = self._seen[number] - rule.skip
-            if turn < 1 or (turn - 1) % rule.every or (rule.times is not None and self.fired[number] >= rule.times):
-                continue
-            if rule.chance < 1.0 and self.random.random() >= rule.chance:
-                continue
-            self.fired[number] += 1
-            hit.append(rule.effect)
-        return hit
+        return [
+            rule.effect
+            for rule, turns in self._turns
+            if rule.holds_at(at_s) and rule.match.matches(method, path, body) and turns.comes(self.random)
+        ]
 
 
 def read_plan(content: Any) -> ServerFaultPlan:
@@ -185,78 +202,5 @@ def read_plan(content: Any) -> ServerFaultPlan:
     """
     if not isinstance(content, Mapping):
         raise InvalidPlan("a fault plan is a map with the keys `seed` and `rules`")
-    _only(content, {"seed", "rules"}, "the plan")
-    seed, rules = content.get("seed", 0), content.get("rules")
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise InvalidPlan(f"seed must be a whole number, not {seed!r}")
-    if not isinstance(rules, Sequence) or isinstance(rules, str) or not rules:
-        raise InvalidPlan("the plan needs a list `rules` with at least one rule")
-    return ServerFaultPlan(rules=tuple(_rule(rule, f"rules[{at}]") for at, rule in enumerate(rules)), seed=seed)
-
-
-def _rule(content: Any, where: str) -> Rule:
-    if not isinstance(content, Mapping):
-        raise InvalidPlan(f"{where} must be a map")
-    conditions = {attribute.name for attribute in attrs.fields(Rule)} - {"effect", "match"}
-    _only(content, {"match", "do", *conditions}, where)
-    if "do" not in content:
-        raise InvalidPlan(f"{where} needs the key `do`: one of {', '.join(_EFFECTS)}")
-    match = _build(Match, content.get("match", {}), f"{where}.match")
-    rule: Rule = _build(
-        Rule,
-        {name: content[name] for name in conditions if name in content},
-        where,
-        effect=_effect(content["do"], where),
-        match=match,
-    )
-    if not 0 <= rule.chance <= 1:
-        raise InvalidPlan(f"{where}.chance must lie between 0 and 1, not {rule.chance!r}")
-    if rule.every < 1 or rule.skip < 0:
-        raise InvalidPlan(f"{where}: `every` must be at least 1 and `skip` at least 0")
-    return rule
-
-
-def _effect(content: Any, where: str) -> Effect:
-    if isinstance(content, str):
-        content = {content: {}}
-    if not isinstance(content, Mapping) or len(content) != 1:
-        raise InvalidPlan(f"{where}.do must name one of {', '.join(_EFFECTS)}")
-    ((name, arguments),) = content.items()
-    if name not in _EFFECTS:
-        raise InvalidPlan(f"{where}.do: unknown effect {name!r}; known are {', '.join(_EFFECTS)}")
-    effect: Effect = _build(_EFFECTS[name], arguments or {}, f"{where}.do.{name}")
-    if isinstance(effect, Status | FailItems) and effect.status not in _STATUSES:
-        raise InvalidPlan(
-            f"{where}.do.{name}.status must be an HTTP error status from 400 to 599, not {effect.status!r}"
-        )
-    return effect
-
-
-def _build(cls: type[Any], arguments: Any, where: str, **more: Any) -> Any:
-    if not isinstance(arguments, Mapping):
-        raise InvalidPlan(f"{where} must be a map")
-    fields = {attribute.name: attribute for attribute in attrs.fields(attrs.resolve_types(cls))}
-    _only(arguments, set(fields) - set(more), where)
-    for name, value in arguments.items():
-        wanted = str(fields[name].type)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        fits = {"float": number, "int": number and float(value).is_integer()}.get(
-            wanted.removeprefix("<class '").removesuffix("'>")
-        )
-        if fits is False or ("float |" in wanted and not (number or value is None)):
-            raise InvalidPlan(f"{where}.{name} must be a number, not {value!r}")
-    try:
-        return cls(**arguments, **more)
-    except TypeError as error:
-        missing = [
-            name
-            for name, field in fields.items()
-            if field.default is attrs.NOTHING and name not in arguments and name not in more
-        ]
-        raise InvalidPlan(f"{where} needs {', '.join(missing)}") from error
-
-
-def _only(content: Mapping[str, Any], known: set[str], where: str) -> None:
-    for name in content:
-        if name not in known:
-            raise InvalidPlan(f"{where}: unknown key {name!r}; known are {', '.join(sorted(known))}")
+    only(content, {"seed", "rules"}, "the plan")
+    return ServerFaultPlan(read_rules(content.get("rules"), "rules", Rule, Match, EFFECTS), read_seed(content))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import math
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn, Protocol
 
 import attrs
 import orjson
 import trio
 
 from ...runtime import monotonic
-from .forwarding import length, read_body, respond
+from .forwarding import BODY_BYTES_MAX, BodyTooLarge, length, read_body, respond
 from .plan import (
     Corrupt,
     CutBody,
@@ -22,6 +24,7 @@ from .plan import (
     Firing,
     LoseResponse,
     Refuse,
+    Restart,
     ServerFaultPlan,
     StaleRead,
     Status,
@@ -29,10 +32,25 @@ from .plan import (
 
 _REMEMBERED_ANSWERS_MAX = 256
 _DRIP_PIECE_BYTES = 16
+RESTART_S = 30.0
 
 
 class ConnectionCut(ConnectionError):
     """Raised out of the application to make the server close the connection without (the rest of) an answer."""
+
+
+class ConnectionRefused(ConnectionCut, ConnectionRefusedError):
+    """The connection was closed before the request was looked at."""
+
+
+class Front(Protocol):
+    """What holds the connections to a server, and can do to them what an application cannot."""
+
+    def cut(self, port: int) -> None:
+        """Close the connection that comes to the server from this local port."""
+
+    def restart(self, down_s: float) -> None:
+        """Close all connections, and refuse new ones for a while."""
 
 
 @attrs.define
@@ -45,17 +63,33 @@ class _Answer:
 class FaultyApp:
     """Stands in front of an ASGI application and injects the faults of a plan.
 
-    `plan` may be exchanged at any time; `firing.fired` tells how often each rule has hit. With no rules it only passes on.
+    The plan may be exchanged at any time with `use`; `firing.fired` tells how often each rule has hit. With no rules it only
+    passes on. `front` is what holds the connections, if the application is served; without it, a cut connection is a
+    `ConnectionCut` that comes out of the call. `on_restart` makes the server lose what a restart loses.
     """
 
-    def __init__(self, app: Any, plan: ServerFaultPlan) -> None:
+    def __init__(
+        self,
+        app: Any,
+        plan: ServerFaultPlan,
+        *,
+        front: Front | None = None,
+        on_restart: Callable[[str], Awaitable[None]] | None = None,
+        content_bytes_max: int = BODY_BYTES_MAX,
+    ) -> None:
         self._app = app
+        self.front = front
+        self._on_restart = on_restart if on_restart is not None else getattr(app, "lose", None)
+        self._content_bytes_max = content_bytes_max
+        self._restarts = 0
+        self._up_again_s: float | None = None
         self._remembered: OrderedDict[str, _Answer] = OrderedDict()
         self._started_s: float | None = None
         self.use(plan)
 
     def use(self, plan: ServerFaultPlan) -> None:
         """Go on with another plan, counting from zero. An empty one heals the server."""
+        self.plan = plan
         self.firing = Firing(plan)
         self._started_s = None
 
@@ -65,24 +99,72 @@ class FaultyApp:
             return
         if self._started_s is None:
             self._started_s = monotonic()
-        body = await read_body(receive)
+        if self._is_down():
+            self._refuse(scope)
+        try:
+            body = await read_body(receive, self._content_bytes_max)
+        except BodyTooLarge:
+            await _refuse(send, Status(status=413, reason="entity content is too long"))
+            return
         effects = self.firing.effects(
             scope["method"], scope["path"], _plain(scope, body), monotonic() - self._started_s
         )
-        await self._before(effects)
+        await self._before(scope, effects)
         refusal = next((effect for effect in effects if isinstance(effect, Status)), None)
         if refusal is not None:
             await _refuse(send, refusal)
             return
-        answer = await self._answer(scope, body, effects)
+        life = self._restarts
+        try:
+            answer = await self._answer(scope, body, effects)
+        except Exception:
+            if life != self._restarts:
+                self._cut(scope)
+            raise
+        if life != self._restarts or any(isinstance(effect, LoseResponse) for effect in effects):
+            self._cut(scope)
         await self._after(send, answer, effects)
 
-    async def _before(self, effects: list[Effect]) -> None:
+    def _is_down(self) -> bool:
+        if self._up_again_s is not None and monotonic() >= self._up_again_s:
+            self._up_again_s = None
+        return self._up_again_s is not None
+
+    def _cut(self, scope: Any) -> NoReturn:
+        self._at_front(scope)
+        raise ConnectionCut("the connection was cut by a fault rule")
+
+    def _refuse(self, scope: Any) -> NoReturn:
+        self._at_front(scope)
+        raise ConnectionRefused("the connection was refused by a fault rule")
+
+    def _at_front(self, scope: Any) -> None:
+        if self.front is not None and scope.get("client"):
+            self.front.cut(scope["client"][1])
+
+    async def _restart(self, effect: Restart) -> None:
+        self._restarts += 1
+        began_s = monotonic()
+        # Nobody may meet a server that has forgotten a half of what it forgets.
+        self._up_again_s = math.inf
+        if self.front is not None:
+            self.front.restart(effect.down_s)
+        if self._on_restart is not None and effect.loses != "nothing":
+            # Whoever asked may be cancelled now, for its connection is gone.
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + RESTART_S):
+                await self._on_restart(effect.loses)
+        self._up_again_s = began_s + effect.down_s
+
+    async def _before(self, scope: Any, effects: list[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Delay):
                 await trio.sleep(effect.seconds)
-        if any(isinstance(effect, Refuse) for effect in effects):
-            raise ConnectionCut
+        if any(isinstance(effect, Refuse) for effect in effects) or self._is_down():
+            self._refuse(scope)
+        restart = next((effect for effect in effects if isinstance(effect, Restart)), None)
+        if restart is not None:
+            await self._restart(restart)
+            self._cut(scope)
 
     async def _answer(self, scope: Any, body: bytes, effects: list[Effect]) -> _Answer:
         key = f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
@@ -105,8 +187,6 @@ class FaultyApp:
         return answer
 
     async def _after(self, send: Any, answer: _Answer, effects: list[Effect]) -> None:
-        if any(isinstance(effect, LoseResponse) for effect in effects):
-            raise ConnectionCut
         for effect in effects:
             if isinstance(effect, Corrupt):
                 answer = _corrupted(answer, effect.bytes_replaced)

@@ -112,6 +112,11 @@ class Database:
         """Close all connections. To be called when no request is running any more."""
         await blocking(self._close, abandon_on_cancel=False)
 
+    async def retire(self) -> None:
+        """Close a database in memory once nobody is at work in it. Whoever comes later gets an error."""
+        async with self._writing:
+            await self.aclose()
+
     def _opened(self) -> sqlite3.Connection:
         connection = _connect(self._folder)
         self._connections.append(connection)

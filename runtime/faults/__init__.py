@@ -25,7 +25,7 @@ from .plan import (
     read_runtime_plan,
 )
 from .proxy import FaultProxy, InjectedOnWire, open_fault_proxy
-from .reading import nearest, only, read_rules, read_seed
+from .reading import meant, nearest, only, read_rules, read_seed
 
 __all__ = [
     "Cancel",
@@ -50,6 +50,7 @@ __all__ = [
     "Rule",
     "Stall",
     "Turns",
+    "meant",
     "nearest",
     "network",
     "only",

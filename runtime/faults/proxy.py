@@ -112,6 +112,11 @@ class FaultProxy:
         return Counter({armed.rule.name: armed.turns.fired for armed in self._rules})
 
     @property
+    def url(self) -> str:
+        """Where it listens, for servers that speak HTTP."""
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+
+    @property
     def connections(self) -> int:
         """How many are open now."""
         return len(self._connections)
