@@ -295,9 +295,9 @@ class JobTask(Task):
         log = context.log.bind(job=job.id, connector=job.connector.id, index=job.connector.index_name)
         try:
             state.tell("job_started", job.connector.id, job.id)
-            make_source = await self._source_maker()
+            make_source = await source_maker(state, job)
             place = telling(state.teller, connector_id=job.connector.id, job_id=job.id)
-            async with self._content_store() as content_store:
+            async with content_store_of(state, job) as content_store:
                 with place:
                     report = await run_job(
                         state.store,
@@ -332,32 +332,34 @@ class JobTask(Task):
         run = self._state.teller.runs.get(self._job.id)
         return () if run is None else run.stages()
 
-    async def _source_maker(self) -> MakeSource:
-        """What makes the job's source. A class that cannot be had makes the job fail with that reason."""
-        try:
-            kind: Any = await self._state.source_class(self._job.connector.service_type or "")
-        except Exception as exc:  # noqa: BLE001 - whatever a source raises on import is told by its job
-            problem = SourceError(_sentence(exc))
 
-            def refuse(job: SyncJob, context: SourceContext) -> Source[Any]:
-                raise problem
+async def source_maker(state: ServiceState, job: SyncJob) -> MakeSource:
+    """What makes the job's source. A class that cannot be had makes the job fail with that reason."""
+    try:
+        kind: Any = await state.source_class(job.connector.service_type or "")
+    except Exception as exc:  # noqa: BLE001 - whatever a source raises on import is told by its job
+        problem = SourceError(_sentence(exc))
 
-            return refuse
+        def refuse(job: SyncJob, context: SourceContext) -> Source[Any]:
+            raise problem
 
-        def make(job: SyncJob, context: SourceContext) -> Source[Any]:
-            source: Source[Any] = kind(read_configuration(kind.Config, job.connector.configuration), context)
-            return source
+        return refuse
 
-        return make
+    def make(job: SyncJob, context: SourceContext) -> Source[Any]:
+        source: Source[Any] = kind(read_configuration(kind.Config, job.connector.configuration), context)
+        return source
 
-    @asynccontextmanager
-    async def _content_store(self) -> AsyncIterator[Store | None]:
-        """The store for documents: with the connector's own key, if the configuration gives it one."""
-        connector_id = self._job.connector.id
-        key = next((one.api_key for one in self._state.settings.connectors if one.connector_id == connector_id), None)
-        target = content_target(self._state.store.target, key)
-        if target is None:
-            yield None
-            return
-        async with open_store(target, wait_s=None) as store:
-            yield store
+    return make
+
+
+@asynccontextmanager
+async def content_store_of(state: ServiceState, job: SyncJob) -> AsyncIterator[Store | None]:
+    """The store for a job's documents: with the connector's own key, if the configuration gives it one."""
+    connector_id = job.connector.id
+    key = next((one.api_key for one in state.settings.connectors if one.connector_id == connector_id), None)
+    target = content_target(state.store.target, key)
+    if target is None:
+        yield None
+        return
+    async with open_store(target, wait_s=None) as store:
+        yield store

@@ -273,7 +273,7 @@ class _RunningJob:
             self._run = SyncRun(
                 self._content_store,
                 source,
-                plan,
+                attrs.evolve(plan, worker=job.worker_hostname or ""),
                 settings,
                 extractor=self._extractor,
                 on_progress=self._on_progress,

@@ -73,6 +73,8 @@ class ServiceState:
     failing: dict[str, str] = attrs.field(factory=dict)
     """Connector id -> why its source cannot be used now."""
     running: dict[str, SyncJob] = attrs.field(factory=dict)
+    helping: dict[str, tuple[SyncJob, trio.Event]] = attrs.field(factory=dict)
+    """Jobs of other services that are helped with here, and what makes the help end."""
     waiting: dict[str, Waiting] = attrs.field(factory=dict)
     held: dict[str, Held] = attrs.field(factory=dict)
     unfired: dict[str, str] = attrs.field(factory=dict)
@@ -130,15 +132,28 @@ class ServiceState:
     def job_ends(self, job: SyncJob) -> None:
         """Give the slot back."""
         self.running.pop(job.id, None)
+        self._freed()
+
+    def help_begins(self, job: SyncJob) -> trio.Event:
+        """Take a slot for the help with another service's job; set the event to have it back."""
+        self.helping[job.id] = job, trio.Event()
+        return self.helping[job.id][1]
+
+    def help_ends(self, job: SyncJob) -> None:
+        """Give that slot back."""
+        self.helping.pop(job.id, None)
+        self._freed()
+
+    def _freed(self) -> None:
         self.was_freed = True
-        if not self.running:
+        if not self.running and not self.helping:
             self._idle.set()
             self._idle = trio.Event()
         self.wake()
 
     async def until_no_job_runs(self) -> None:
-        """Wait until the last job has ended."""
-        while self.running:
+        """Wait until the last job, and the help with the last one, has ended."""
+        while self.running or self.helping:
             await self._idle.wait()
 
     def hold(self, job_id: str, why: str, seconds: float) -> None:

@@ -67,6 +67,7 @@ class Directory(Source[DirectoryConfig]):
     name: ClassVar[str] = "System Directory"
     Config = DirectoryConfig
     features = Features(resumable=True)
+    shareable = True
     small_content_bytes_max: ClassVar[int] = 65_536
 
     def __init__(self, config: DirectoryConfig, context: Any = None) -> None:

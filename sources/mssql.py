@@ -116,6 +116,7 @@ class SQLServer(RelationalSource[SQLServerConfig]):
     name: ClassVar[str] = "Microsoft SQL Server"
     Config = SQLServerConfig
     features = Features(advanced_rules=True, resumable=True)
+    shareable = True
 
     async def ping(self) -> None:
         async with self._connection() as connection:

@@ -85,6 +85,7 @@ class MySQL(RelationalSource[MySQLConfig]):
     name: ClassVar[str] = "MySQL"
     Config = MySQLConfig
     features = Features(advanced_rules=True, resumable=True)
+    shareable = True
 
     async def ping(self) -> None:
         async with self._connection() as connection:

@@ -130,6 +130,7 @@ class Oracle(Source[OracleConfig]):
     name: ClassVar[str] = "Oracle Database"
     Config = OracleConfig
     features = Features(resumable=True)
+    shareable = True
 
     async def ping(self) -> None:
         async with self._connection() as connection:

@@ -161,6 +161,9 @@ class Source(abc.ABC, Generic[ConfigT]):
     content_concurrency: ClassVar[int] = 10
     """How many `fetch` calls the system bears at once (`concurrent_downloads` of the reference's bulk options)."""
     partition_concurrency: ClassVar[int] = 4
+    shareable: ClassVar[bool] = False
+    """Several processes may list its partitions side by side: no two partitions ever yield the same id, `documents` needs nothing
+    but the partition, and every process sees the same. Nothing of this can be checked by the engine."""
     small_content_bytes_max: ClassVar[int] = 0
     """Content that announces no more bytes than this is asked for many at once, by `fetch_small`; 0: never."""
 

@@ -226,6 +226,10 @@ class SyncSettings:
     partition_concurrency: int = option(
         "Partitions of one job listed at once; sources may ask for fewer.", 4, at_least=1
     )
+    share_jobs: bool = option(
+        "Several services share the partitions of one job, where the source can be shared and all of them have this on.",
+        False,
+    )
     deletion_guard: DeletionGuardSettings = option("When deletions wait for consent.", factory=DeletionGuardSettings)
 
 

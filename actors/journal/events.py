@@ -204,6 +204,47 @@ class SourceNotListed(Happening):
         return f"The source could not say what it consists of: {self.why}"
 
 
+@event("A service has begun to list partitions of a job that another one runs.")
+class HelpBegun(Happening):
+    def sentence(self) -> str:
+        return "Another service began to help with this job."
+
+
+@event("A service has ended its help with a job that another one runs.")
+class HelpEnded(Happening):
+    why: str
+    indexed: int = 0
+
+    def sentence(self) -> str:
+        return f"The help of another service ended with {self.indexed:,} indexed there: {self.why}"
+
+
+@event("A service has taken the lease on a partition of a shared job.")
+class LeaseTaken(Happening):
+    partition: str
+
+    def sentence(self) -> str:
+        return f"Took {part(self.partition)} to read it."
+
+
+@event("A lease that its holder had not renewed ran out, and the partition was taken from it.", level="warning")
+class LeaseExpired(Happening):
+    partition: str
+    listed: int = 0
+
+    def sentence(self) -> str:
+        done = amount(self.listed, "document was", "documents were")
+        return f"Who read {part(self.partition)} did not report any more; taken over where {done} done."
+
+
+@event("A service has lost the lease on a partition: another one goes on with it.", level="warning")
+class LeaseLost(Happening):
+    partition: str
+
+    def sentence(self) -> str:
+        return f"Another service goes on with {part(self.partition)}; what was not noted here in time counts there."
+
+
 @event("Bulk requests were answered; folded, every few seconds for each job.")
 class BatchesSettled(Happening):
     requests: int

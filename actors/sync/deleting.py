@@ -24,7 +24,6 @@ from .operations import Operations, delete_operation
 from .report import (
     HELD_BACK_KEPT,
 )
-from .segments import PartitionProgress
 from .sink import Sink
 from .state import HeldBack, forget_held, read_held, write_held
 from .work import Work
@@ -118,7 +117,7 @@ class Deleting:
     async def _send_deletes(self, listed: Listed) -> None:
         settings = self._work.settings
         stream: Stream[Operations] = Stream("deletions", 2, Budget(settings.queue_size_bytes_max).holder("deletions"))
-        progress = PartitionProgress("deletions", 0)
+        progress = self._work.deletions
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._sink.pump, stream)
             async with stream.sender() as out, aclosing(self._gone(listed)) as pages:

@@ -14,6 +14,10 @@ class SyncFailed(Exception):
     """The sync could not do its work; the text is a sentence for people."""
 
 
+class LeaseGone(Exception):
+    """The partition that is being listed is another service's now."""
+
+
 class EngineFailed(Exception):
     """What went wrong is the engine's own fault and not the source's, so that no partition is to blame."""
 

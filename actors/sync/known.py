@@ -186,6 +186,15 @@ class Known:
                 seen[row] = 1
         return before
 
+    async def mark_listed(self, listed: Finder) -> None:
+        """Note that the documents were listed whose id hashes are in `listed`, by whoever that was."""
+        start = 0
+        async with aclosing(self.entries()) as pages:
+            async for page in pages:
+                found = await listed.find([hash64(one.encode("utf-8", "surrogatepass")) for one, _, _, _ in page])
+                self.mark_rows([row for row, each in enumerate(found, start) if each[0] >= 0])
+                start += len(page)
+
     async def forget_versions(self, ids: Sequence[str]) -> int:
         """Make these documents look changed, whatever the source says of them; return how many of them are known."""
         rows = [row for row in (await self.find(ids)).rows if row >= 0]

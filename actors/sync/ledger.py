@@ -201,9 +201,11 @@ class Ledger:
             return
         self.head = Head(self._uuid, "", new_id())
 
-    async def _make(self) -> None:
-        """Write the head of a new ledger, at the moment it has something to hold."""
+    async def make(self) -> None:
+        """Write the head of a new ledger, usually at the moment it has something to hold. Nothing if it is stored already."""
         assert self.head is not None
+        if self.is_stored:
+            return
         await self._store.content.ensure_index(self.name, settings=SETTINGS, mappings=MAPPINGS)
         await self._begin(self.head.generation, self.head.setup)
         self.is_stored = True
@@ -273,7 +275,7 @@ class Ledger:
     async def _write_run(self, run: Run) -> None:
         assert self.head is not None
         if not self.is_stored:
-            await self._make()
+            await self.make()
         document = {"kind": "run", "generation": self.head.generation, "count": len(run), "data": run.packed()}
         body = action_line("index", new_id()) + orjson.dumps(document) + b"\n"
         answer = await self._store.content.bulk(body, index=self.name)

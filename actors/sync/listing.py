@@ -5,7 +5,7 @@ A listing that breaks off is noted with its partition and never passes for its e
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -23,12 +23,13 @@ from ..journal.events import (
 )
 from ..journal.telling import tell
 from .dead_letters import letter_of
-from .failing import EngineFailed, SyncFailed, cause
+from .failing import EngineFailed, LeaseGone, SyncFailed, cause
 from .handing_on import Emit
 from .report import (
     FailedDocument,
 )
 from .segments import PartitionProgress
+from .sharing import Holding, Sharing
 from .work import CHANGES, Work
 
 PAGE_DOCUMENTS = 100
@@ -42,8 +43,8 @@ log = structlog.get_logger(__name__)
 class Listing:
     """Reads everything a source has. What ends a single partition is noted; what ends the sync is raised."""
 
-    def __init__(self, work: Work, emit: Emit) -> None:
-        self._work, self._emit = work, emit
+    def __init__(self, work: Work, emit: Emit, save: Callable[[], Awaitable[None]]) -> None:
+        self._work, self._emit, self._save = work, emit, save
 
     async def run(self) -> None:
         """List all there is for this kind of sync."""
@@ -52,6 +53,8 @@ class Listing:
             await self._list_changes()
         elif plan.kind == "access_control":
             await self._list_identities()
+        elif self._work.sharing is not None:
+            await self._share_partitions(self._work.sharing)
         else:
             await self._list_partitions()
 
@@ -78,18 +81,34 @@ class Listing:
                 tell(SourceNotListed(why=self._work.listing_failed))
                 log.warning("source.partitions_failed", why=self._work.listing_failed)
 
+    async def _share_partitions(self, sharing: Sharing) -> None:
+        source, state = self._work.source, self._work.state
+        assert state is not None
+        room = self._work.settings.partitions_max or max(1, source.partition_concurrency)
+        partitions = source.partitions(self._work.plan.advanced_rules) if sharing.is_owner else None
+        failed = await sharing.list_all(partitions, self._list_leased, state, self._save, room)
+        self._work.listing_failed, self._work.all_named = failed, failed is None
+
+    async def _list_leased(self, partition: Partition, progress: PartitionProgress, holding: Holding) -> None:
+        async with aclosing(self._work.source.documents(partition, progress.settled_checkpoint)) as listing:
+            await self._list_one(holding.guard(listing), progress)
+
     async def _list_partition(self, partition: Partition, progress: PartitionProgress, limit: trio.Semaphore) -> None:
         try:
             async with aclosing(self._work.source.documents(partition, progress.settled_checkpoint)) as listing:
-                await self._read(listing, progress)
-        except (StoreError, SyncFailed, EngineFailed):
+                await self._list_one(listing, progress)
+        finally:
+            limit.release()
+
+    async def _list_one(self, listing: AsyncIterator[Any], progress: PartitionProgress) -> None:
+        try:
+            await self._read(listing, progress)
+        except (StoreError, SyncFailed, EngineFailed, LeaseGone):
             raise
         except Exception as exc:  # noqa: BLE001 - a partition ends here; it is reported, and deletes nothing
             self._broke(progress, exc)
         else:
             progress.finish()
-        finally:
-            limit.release()
 
     def _broke(self, progress: PartitionProgress, exc: Exception) -> None:
         progress.state, progress.why = "broken", cause(exc)

@@ -34,6 +34,10 @@ class SyncPlan:
     deletions_confirmed: bool = False
     secrets: tuple[str, ...] = attrs.field(default=(), repr=False)
     """What the source's settings hold that no dead letter may quote."""
+    worker: str = ""
+    """Under which name this service works, where several share the job."""
+    is_helped: bool = False
+    """Another service runs the job: this one only lists some of its partitions."""
     goes_on: bool = False
     """An earlier run of the same job was suspended, or died."""
 

@@ -93,15 +93,15 @@ class SyncRun:
 
     def progress(self) -> ProgressEvent:
         """Where the run stands."""
-        counters, carried = self._work.counters, self._work.carried
+        done = self._work.done()
         return ProgressEvent(
-            listed=counters.listed + carried.listed,
-            indexed=counters.indexed + carried.indexed,
-            deleted=counters.deleted + carried.deleted,
-            unchanged=counters.unchanged + carried.unchanged,
-            failed=counters.failed + carried.failed,
-            size_bytes=counters.size_bytes + carried.size_bytes,
-            queued=counters.queued,
+            listed=done.listed,
+            indexed=done.indexed,
+            deleted=done.deleted,
+            unchanged=done.unchanged,
+            failed=done.failed,
+            size_bytes=done.size_bytes,
+            queued=self._work.counters.queued,
             waiting_on=self._waiting_on(),
             seconds=self.seconds,
             concurrency=self._sink.concurrency.allowed if self._sink else 1,
@@ -177,7 +177,8 @@ class SyncRun:
 
     async def _run(self) -> None:
         plan = self._work.plan
-        await self._work.store.content.ensure_index(plan.index)
+        if not plan.is_helped:
+            await self._work.store.content.ensure_index(plan.index)
         trust_stamps = False
         if not self._work.follows_changes:
             trust_stamps = await self._read_index()
@@ -201,6 +202,11 @@ class SyncRun:
         )
         await self._list_and_send(preparer, self._sink)
         self._stage = "elasticsearch"
+        if plan.is_helped:
+            await self._work.letters.forget_released()
+            return
+        if self._work.sharing is not None and self._work.state is not None:
+            await self._checkpoints.mark_listed(self._work.state)
         if not self._work.follows_changes:
             await Deleting(self._work, self._sink, self._checkpoints).run()
         self._work.counters.check_conservation()
@@ -211,6 +217,9 @@ class SyncRun:
         plan, settings = self._work.plan, self._work.settings
         self._work.ledger = ledger = Ledger(self._work.own_store, plan.index, self._work.store)
         await ledger.open()
+        if self._work.sharing is not None and not plan.is_helped:
+            # Those who help write to the same one, and so must find it.
+            await ledger.make()
         assert ledger.head is not None
         known = self._work.known = Known(settings.known_memory_size_bytes)
         by_stamp = (
@@ -243,7 +252,8 @@ class SyncRun:
         self._work.in_index = known.count
         await self._ask_for_replay(known)
         self._work.knows_partitions = entries is not None or not ledger.is_stored
-        if plan.kind == "full" and entries is not None and ledger.wants_compaction(known.count):
+        is_alone = self._work.sharing is None or not (plan.goes_on or plan.is_helped)
+        if plan.kind == "full" and is_alone and entries is not None and ledger.wants_compaction(known.count):
             await ledger.compact(known)
         return by_stamp
 
@@ -275,7 +285,7 @@ class SyncRun:
             nursery.start_soon(sink.pump, operations)
             nursery.start_soon(downloads.run, wanted, operations)
             async with operations.sender() as out, wanted.sender() as wants:
-                await Listing(self._work, Emit(self._work, preparer, out, wants)).run()
+                await Listing(self._work, Emit(self._work, preparer, out, wants), self._checkpoints.save).run()
                 await wants.finish()
                 await out.finish()
 

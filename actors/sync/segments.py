@@ -84,6 +84,14 @@ class PartitionProgress:
         """Listed to its end, with no hole in it: only then may something of it be deleted."""
         return self.state == "listed" and not self.containers_failed
 
+    def total_counts(self) -> PartitionCounts:
+        """What has been done of it so far, settled or not."""
+        total = PartitionCounts()
+        total.add(self.settled_counts)
+        for segment in self._segments:
+            total.add(segment.counts)
+        return total
+
     @property
     def is_settled(self) -> bool:
         """Everything that was listed has an answer."""

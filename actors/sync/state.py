@@ -12,7 +12,7 @@ import zlib
 from array import array
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import attrs
 import orjson
@@ -33,7 +33,10 @@ SETTINGS = {"index": {"hidden": True, "number_of_shards": 1, "auto_expand_replic
 MAPPINGS: dict[str, Any] = {
     "dynamic": "false",
     "properties": {
-        **{name: {"type": "keyword"} for name in ("kind", "job_id", "partition", "version", "index", "held_id")},
+        **{
+            name: {"type": "keyword"}
+            for name in ("kind", "job_id", "partition", "version", "index", "held_id", "lease", "epoch")
+        },
         "number": {"type": "long"},
     },
 }
@@ -58,12 +61,29 @@ def _key(*parts: str) -> str:
     return hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
+def head_key(job_id: str, key: str) -> str:
+    """The state document of one partition of a job."""
+    return _key(job_id, key)
+
+
+class Leases(Protocol):
+    """The leases on the partitions of a shared job: `lease_keeping.Leases`."""
+
+    async def open(self) -> None: ...
+
+    def document(self, head_id: str) -> dict[str, Any]: ...
+
+    async def write(self, heads: Sequence[tuple[str, dict[str, Any]]]) -> set[str]: ...
+
+
 class JobState:
     """The persisted state of one job. Raises `StoreError`."""
 
-    def __init__(self, store: Store, job_id: str) -> None:
+    def __init__(self, store: Store, job_id: str, leases: Leases | None = None) -> None:
         self._store = store
         self._job_id = job_id
+        self._leases = leases
+        """Where several services share the job: heads are then written only while their leases hold."""
         self._versions: dict[str, str] = {}
         self._seen: dict[str, int] = {}
         """Per partition: how many ids its persisted pieces hold."""
@@ -71,35 +91,41 @@ class JobState:
     async def open(self) -> None:
         """Make the index if it is not there."""
         await self._store.content.ensure_index(STATE_INDEX, settings=SETTINGS, mappings=MAPPINGS)
+        if self._leases is not None:
+            await self._leases.open()
 
     async def save(self, partition: PartitionProgress, *, is_closed: bool) -> None:
         """Persist the settled checkpoint of a partition, with what was listed before it."""
         await self.save_all({partition: is_closed})
 
     async def save_all(
-        self, partitions: Mapping[PartitionProgress, bool], first: Callable[[], Awaitable[None]] | None = None
-    ) -> None:
+        self,
+        partitions: Mapping[PartitionProgress, bool],
+        first: Callable[[], Awaitable[None]] | None = None,
+        more: Mapping[PartitionProgress, Mapping[str, Any]] | None = None,
+    ) -> set[PartitionProgress]:
         """Persist the settled checkpoints of partitions, each with what was listed before it; True for those that are closed.
 
-        What is persisted is what was settled when this was called. `first` is awaited before anything is written. Failed or
+        What is persisted is what was settled when this was called. `first` is awaited before anything is written; `more` joins
+        the heads. Returns the partitions of a shared job whose leases were lost, of which nothing is persisted. Failed or
         cancelled: nothing counts as persisted, and the next call writes all of it again.
         """
         taken = {partition: partition.take_seen() for partition in partitions}
         documents: list[tuple[str, dict[str, Any]]] = []
         heads: list[tuple[str, dict[str, Any]]] = []
-        outdated: list[str] = []
+        outdated: dict[str, str] = {}
         try:
             for partition, is_closed in partitions.items():
-                pieces, head = self._documents(partition, taken[partition], is_closed=is_closed)
+                pieces, (key, head) = self._documents(partition, taken[partition], is_closed=is_closed)
                 documents += pieces
-                heads.append(head)
-                if head[1]["pieces"] and head[0] in self._versions:
-                    outdated.append(self._versions[head[0]])
+                heads.append((key, {**head, **(more or {}).get(partition, {})}))
+                if head["pieces"] and key in self._versions and self._versions[key] != head["version"]:
+                    outdated[key] = self._versions[key]
             if first is not None:
                 await first()
             if documents:
                 await self._write(documents)
-            await self._write(heads)
+            lost = await self._write_heads(heads)
         except BaseException:
             # A closed partition without the ids that were listed in it would look as if it had become empty.
             for partition, seen in taken.items():
@@ -107,20 +133,34 @@ class JobState:
                 partition.has_new_checkpoint = True
             raise
         for key, document in heads:
-            self._seen[key], self._versions[key] = document["seen"], document["version"]
-        if outdated:
-            await self._delete({"bool": {"filter": [{"term": {"kind": "piece"}}, {"terms": {"version": outdated}}]}})
+            if key not in lost:
+                self._seen[key], self._versions[key] = document["seen"], document["version"]
+        # What a lost partition had is now its new holder's.
+        versions = [version for key, version in outdated.items() if key not in lost]
+        if versions:
+            await self._delete({"bool": {"filter": [{"term": {"kind": "piece"}}, {"terms": {"version": versions}}]}})
+        return {partition for partition in partitions if head_key(self._job_id, partition.key) in lost}
+
+    async def _write_heads(self, heads: Sequence[tuple[str, dict[str, Any]]]) -> set[str]:
+        if self._leases is not None:
+            return await self._leases.write(heads)
+        await self._write(heads)
+        return set()
 
     def _documents(
         self, partition: PartitionProgress, seen: array[int], *, is_closed: bool
     ) -> tuple[list[tuple[str, dict[str, Any]]], tuple[str, dict[str, Any]]]:
         """What a partition's state is made of: pieces, and the head that is written after them."""
+        key = head_key(self._job_id, partition.key)
+        lease = self._leases.document(key) if self._leases is not None else {}
+        if lease and not partition.has_new_checkpoint and not seen:
+            # Only the lease is renewed: a large cursor is not written again for that.
+            return [], (key, {**lease, "closed": is_closed, "at": now().isoformat()})
         checkpoint, counts = partition.settled_checkpoint, attrs.asdict(partition.settled_counts)
         partition.has_new_checkpoint = False
         version = new_id()
         text = orjson.dumps(plain(checkpoint)).decode()
         parts = [text[at : at + PIECE_LENGTH] for at in range(0, len(text), PIECE_LENGTH)]
-        key = _key(self._job_id, partition.key)
         common = {"job_id": self._job_id, "partition": key, "version": version}
         stored = self._seen.get(key, 0)
         pieces: list[tuple[str, dict[str, Any]]] = []
@@ -133,6 +173,7 @@ class JobState:
                 for number, part in enumerate(parts)
             ]
         head = {
+            **lease,
             "kind": "partition",
             **common,
             "key": partition.key,
@@ -151,23 +192,45 @@ class JobState:
         A partition whose pieces are not all there is left out and so starts over: what it had listed would count as gone.
         """
         found: dict[str, ResumedPartition] = {}
-        ranges: dict[str, list[tuple[int, int]]] = {}
-        async for source in self._of_job("seen", fields=("partition", "number", "count")):
-            ranges.setdefault(source["partition"], []).append((source["number"], source["number"] + source["count"]))
+        ranges = await self._ranges()
         async for source in self._of_job("partition"):
-            if not covers(ranges.get(source["partition"], []), source["seen"]):
-                continue
-            self._seen[source["partition"]] = source["seen"]
-            text = source.get("checkpoint")
-            if source.get("pieces"):
-                text = await self._joined(source)
-                if text is None:
-                    continue
-            self._versions[source["partition"]] = source["version"]
-            found[source["key"]] = ResumedPartition(
-                source["key"], orjson.loads(text or "null"), bool(source["closed"]), PartitionCounts(**source["counts"])
-            )
+            resumed = await self._resumed(source, ranges)
+            if resumed is not None:
+                found[source["key"]] = resumed
         return found
+
+    async def take_up(self, head: dict[str, Any]) -> ResumedPartition | None:
+        """Read where one partition stands, of which `head` was read. None if it has to start over."""
+        ranges = await self._ranges(head["partition"]) if head["seen"] else {}
+        return await self._resumed(head, ranges)
+
+    async def unproven(self, heads: Sequence[Mapping[str, Any]]) -> set[str]:
+        """The keys of those partitions of which it is not known any more what was listed in them."""
+        ranges = await self._ranges()
+        return {head["key"] for head in heads if not covers(ranges.get(head["partition"], []), head["seen"])}
+
+    async def _ranges(self, partition: str | None = None) -> dict[str, list[tuple[int, int]]]:
+        """Which of the listed ids are kept, by partition."""
+        ranges: dict[str, list[tuple[int, int]]] = {}
+        async for source in self._of_job("seen", ("partition", "number", "count"), partition):
+            ranges.setdefault(source["partition"], []).append((source["number"], source["number"] + source["count"]))
+        return ranges
+
+    async def _resumed(
+        self, head: dict[str, Any], ranges: Mapping[str, list[tuple[int, int]]]
+    ) -> ResumedPartition | None:
+        key = head["partition"]
+        if not covers(ranges.get(key, []), head["seen"]):
+            return None
+        text = head.get("checkpoint")
+        if head.get("pieces"):
+            text = await self._joined(head)
+            if text is None:
+                return None
+        self._seen[key], self._versions[key] = head["seen"], head["version"]
+        return ResumedPartition(
+            head["key"], orjson.loads(text or "null"), bool(head["closed"]), PartitionCounts(**head["counts"])
+        )
 
     async def _joined(self, head: dict[str, Any]) -> str | None:
         query = {"bool": {"filter": [{"term": {"kind": "piece"}}, {"term": {"version": head["version"]}}]}}
@@ -203,8 +266,13 @@ class JobState:
         for kinds in (["partition"], ["piece", "seen", "deletions"]):
             await self._delete({"bool": {"filter": [{"terms": {"kind": kinds}}, {"term": {"job_id": self._job_id}}]}})
 
-    async def _of_job(self, kind: str, fields: Sequence[str] = ("*",)) -> AsyncGenerator[dict[str, Any], None]:
-        query = {"bool": {"filter": [{"term": {"kind": kind}}, {"term": {"job_id": self._job_id}}]}}
+    async def _of_job(
+        self, kind: str, fields: Sequence[str] = ("*",), partition: str | None = None
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        filters = [{"term": {"kind": kind}}, {"term": {"job_id": self._job_id}}]
+        if partition is not None:
+            filters.append({"term": {"partition": partition}})
+        query = {"bool": {"filter": filters}}
         async for source in self._found(query, fields):
             yield source
 

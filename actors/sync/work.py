@@ -11,11 +11,13 @@ from ...sources.source import Source
 from .dead_letters import DeadLetters
 from .fingerprints import hash64
 from .known import Known
+from .lease_keeping import Leases
 from .ledger import Ledger
 from .plan import SyncPlan
 from .report import Counters
 from .segments import PartitionCounts, PartitionProgress
 from .settings import SyncSettings
+from .sharing import Sharing
 from .state import JobState
 
 CHANGES = "changes"
@@ -60,7 +62,33 @@ class Work:
         """Ids of the documents whose content is being read."""
         self.download_ended = trio.lowlevel.ParkingLot()
         tracks = bool(plan.job_id) and source.features.resumable and plan.kind == "full"
-        self.state = JobState(self.own_store, plan.job_id) if tracks else None
+        shares = tracks and settings.share_jobs and source.shareable and plan.advanced_rules is None
+        leases = (
+            Leases(
+                self.own_store,
+                plan.job_id,
+                setup=plan.setup.hex(),
+                worker=plan.worker,
+                is_owner=not plan.is_helped,
+            )
+            if shares
+            else None
+        )
+        self.sharing = (
+            Sharing(
+                leases,
+                self.partitions,
+                self.letters.first,
+                lease_s=settings.lease_s,
+                look_every_s=settings.look_every_s,
+            )
+            if leases is not None
+            else None
+        )
+        """The leases on the partitions, if several services may share the job."""
+        self.deletions = PartitionProgress("deletions", 0)
+        """The deletions of what was not listed."""
+        self.state = JobState(self.own_store, plan.job_id, leases) if tracks else None
         """What outlives the process; None if this job could not go on anyway."""
         if plan.goes_on and not tracks:
             what = "this source" if plan.kind == "full" else f"a sync of this kind ({plan.kind})"
@@ -70,6 +98,27 @@ class Work:
     def follows_changes(self) -> bool:
         """The source itself says what has changed, so that the index need not be read."""
         return self.plan.kind == "incremental" and self.source.features.incremental == "delta"
+
+    def done(self) -> PartitionCounts:
+        """What this job has done so far, with what earlier runs of it and other services have settled."""
+        counters, done = self.counters, PartitionCounts()
+        done.add(self.carried)
+        if self.sharing is not None:
+            for partition in self.partitions.values():
+                done.add(partition.total_counts())
+            done.add(self.deletions.total_counts())
+            return done
+        done.add(
+            PartitionCounts(
+                counters.listed,
+                counters.indexed,
+                counters.deleted,
+                counters.unchanged,
+                counters.failed,
+                counters.size_bytes,
+            )
+        )
+        return done
 
     def progress_of(self, key: str) -> PartitionProgress:
         """The partition of this key, new if it has not been named before."""

@@ -42,6 +42,7 @@ ENGINE: dict[str, tuple[Any, str, Any]] = {
     "service.max_file_download_size": (11, "download_size_bytes_max", 11),
     "callboard.sync.skip_unchanged": (False, "skip_unchanged", False),
     "callboard.sync.elasticsearch_patience": (12, "patience_s", 12),
+    "callboard.sync.share_jobs": (True, "share_jobs", True),
     "callboard.sync.partition_concurrency": (2, "partitions_max", 2),
     "callboard.sync.memory_mib": (16, "queue_size_bytes_max", 4 * MIB),
 }

@@ -1,0 +1,372 @@
+"""One job, several services: its partitions are shared by leases, whoever dies in between, and everything counts once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from callboard.actors.sync.failing import SyncFailed
+from callboard.actors.sync.plan import SyncPlan
+from callboard.actors.sync.report import SyncReport
+from callboard.actors.sync.run import SyncRun
+from callboard.actors.sync.settings import DeletionLimits, SyncSettings
+from callboard.actors.sync.state import STATE_INDEX
+from callboard.node import open_node
+from callboard.protocol.store import NotFound, Store, Target, open_store
+from callboard.runtime import simulated_seams
+from callboard.sources.errors import Transient
+from callboard.sources.source import Checkpoint, Document, Failure, Features, Listing, Partition, Source
+
+PAGE = 5
+SETTINGS = SyncSettings(share_jobs=True, checkpoint_every_s=1.0, lease_s=10.0, deletions=DeletionLimits(share_max=1.0))
+
+
+class World:
+    """What the source holds, and what each service has listed of it."""
+
+    def __init__(self, partitions: int, documents: int, *, page_s: float = 0.2) -> None:
+        self.tables = {
+            f"p{number:03}": [f"p{number:03}-{at}" for at in range(documents)] for number in range(partitions)
+        }
+        self.page_s = page_s
+        self.faults: dict[str, Any] = {}
+        """Partition -> what is yielded, or raised, behind its first page."""
+        self.listed: dict[str, list[str]] = {}
+        """Service -> ids."""
+        self.text = "first"
+
+    @property
+    def ids(self) -> set[str]:
+        return {one for ids in self.tables.values() for one in ids}
+
+
+class Shared(Source[None]):
+    service_type, name = "shared", "Shared"
+    features = Features(resumable=True)
+    shareable = True
+    partition_concurrency = 2
+
+    def __init__(self, world: World, service: str) -> None:
+        super().__init__(None)
+        self.world, self.service = world, service
+
+    async def ping(self) -> None:
+        return None
+
+    async def partitions(self, rules: Any = None) -> AsyncIterator[Partition]:  # type: ignore[override]
+        for key in list(self.world.tables):
+            yield Partition(key, {"table": key})
+
+    async def documents(self, partition: Partition, checkpoint: Any = None) -> Listing:  # type: ignore[override]
+        world, ids = self.world, self.world.tables[partition.data["table"]]
+        for at in range(checkpoint or 0, len(ids), PAGE):
+            await trio.sleep(world.page_s)
+            page = ids[at : at + PAGE]
+            world.listed.setdefault(self.service, []).extend(page)
+            yield [Document(one, {"text": world.text}, timestamp="2026-01-01T00:00:00Z") for one in page]
+            fault = world.faults.get(partition.key)
+            if isinstance(fault, Exception):
+                raise fault
+            if fault is not None:
+                yield fault
+            yield Checkpoint(at + PAGE)
+
+
+@attrs.define(eq=False)
+class Part:
+    """One service's run of the job."""
+
+    run: SyncRun
+    scope: trio.CancelScope
+    ended: trio.Event
+    error: BaseException | None = None
+
+    async def kill(self) -> None:
+        """End it as SIGKILL does: nothing is written any more."""
+
+        async def nothing() -> None:
+            return None
+
+        self.run._checkpoints.save_at_the_end = nothing  # type: ignore[method-assign]
+        await self.stop()
+
+    async def stop(self) -> None:
+        self.scope.cancel()
+        await self.ended.wait()
+
+    async def report(self) -> SyncReport:
+        """Wait for the end."""
+        await self.ended.wait()
+        if self.error is not None:
+            return self.run.report("error", str(self.error))
+        return self.run.report("completed")
+
+
+@attrs.define(eq=False)
+class Stage:
+    app: Any
+    store: Store
+    world: World
+    nursery: trio.Nursery
+
+    async def start(
+        self, service: str, *, helps: bool = False, settings: SyncSettings = SETTINGS, **changes: Any
+    ) -> Part:
+        plan = SyncPlan(
+            index="stage", job_id="job", connector_id="one", setup=b"setup", worker=service, is_helped=helps, **changes
+        )
+        part = Part(SyncRun(self.store, Shared(self.world, service), plan, settings), trio.CancelScope(), trio.Event())
+        self.nursery.start_soon(self._run, part)
+        return part
+
+    async def _run(self, part: Part) -> None:
+        try:
+            with part.scope:
+                await part.run.run()
+        except SyncFailed as exc:
+            part.error = exc
+        finally:
+            part.ended.set()
+
+    async def ids(self) -> set[str]:
+        return {one async for page in self.store.content.existing("stage") for one in page.ids}
+
+    async def leases(self) -> list[dict[str, Any]]:
+        await self.store.content.refresh(STATE_INDEX)
+        told = await self.store.client.search(index=STATE_INDEX, query={"term": {"kind": "partition"}}, size=1000)
+        return [hit["_source"] for hit in told["hits"]["hits"]]
+
+
+@asynccontextmanager
+async def staged(world: World) -> AsyncIterator[Stage]:
+    with simulated_seams(7):
+        async with (
+            open_node(port=None) as node,
+            open_store(Target(embedded=node.app)) as store,
+            trio.open_nursery() as nursery,
+        ):
+            yield Stage(node.app, store, world, nursery)
+            nursery.cancel_scope.cancel()
+
+
+async def until(look: Callable[[], Awaitable[Any]]) -> Any:
+    with trio.fail_after(600):
+        while True:
+            found = await look()
+            if found:
+                return found
+            await trio.sleep(0.05)
+
+
+def seconds_alone(world: World, services: int) -> float:
+    pages = sum(-(-len(ids) // PAGE) for ids in world.tables.values())
+    return pages * world.page_s / (Shared.partition_concurrency * services)
+
+
+def listed_in(world: World, seconds: float) -> int:
+    """How many documents one service lists in so much time: what may wait for its answer, and for being noted."""
+    return int(Shared.partition_concurrency * PAGE * seconds / world.page_s)
+
+
+async def test_a_hundred_partitions_are_listed_by_three_services(autojump_clock: Any) -> None:
+    world = World(100, 20)
+    async with staged(world) as stage:
+        owner = await stage.start("a")
+        await until(lambda: _exists(stage))
+        helpers = [await stage.start(name, helps=True) for name in ("b", "c")]
+        report = await owner.report()
+        assert (report.status, report.indexed, report.failed) == ("completed", 2000, 0)
+        assert await stage.ids() == world.ids
+        # Every document was listed once, and each service had its share.
+        assert sorted(one for listed in world.listed.values() for one in listed) == sorted(world.ids)
+        assert all(len(listed) > 400 for listed in world.listed.values())
+        assert report.seconds < 1.2 * seconds_alone(world, 3) + 3
+        assert any("were listed by other services" in note for note in report.notes)
+        for helper in helpers:
+            assert (await helper.report()).status == "completed"
+
+
+async def _exists(stage: Stage) -> bool:
+    try:
+        return bool(await stage.leases())
+    except NotFound:
+        return False
+
+
+async def test_what_a_killed_helper_had_is_gone_on_with_from_its_last_checkpoint(autojump_clock: Any) -> None:
+    world = World(4, 200)
+    async with staged(world) as stage:
+        owner = await stage.start("a")
+        await until(lambda: _exists(stage))
+        helper = await stage.start("b", helps=True)
+        await until(lambda: _is(len(world.listed.get("b", [])) >= 250))
+        await helper.kill()
+        had = len(world.listed["b"])
+        report = await owner.report()
+        assert (report.status, report.indexed) == ("completed", 800)
+        assert await stage.ids() == world.ids
+        again = sum(map(len, world.listed.values())) - 800
+        assert 0 < again < had, "it goes on from a checkpoint, not from the beginning"
+        assert again <= listed_in(world, 3.0)
+
+
+async def _is(so: bool) -> bool:
+    return so
+
+
+async def test_a_stopped_helper_gives_its_partitions_back_at_once(autojump_clock: Any) -> None:
+    world = World(4, 100)
+    async with staged(world) as stage:
+        owner = await stage.start("a", settings=attrs.evolve(SETTINGS, lease_s=10_000))
+        await until(lambda: _exists(stage))
+        helper = await stage.start("b", helps=True)
+        await until(lambda: _is(len(world.listed.get("b", [])) >= 60))
+        await helper.stop()
+        report = await owner.report()
+        assert (report.status, report.indexed) == ("completed", 400)
+        # What was settled when it stopped is not listed again.
+        assert sum(map(len, world.listed.values())) - 400 <= listed_in(world, 3.0)
+
+
+async def test_after_the_owner_a_new_one_goes_on_beside_the_helper(autojump_clock: Any) -> None:
+    world = World(6, 200)
+    async with staged(world) as stage:
+        owner = await stage.start("a")
+        await until(lambda: _exists(stage))
+        await stage.start("b", helps=True)
+        await until(lambda: _is(len(world.listed.get("b", [])) >= 200))
+        await owner.kill()
+        before = sum(map(len, world.listed.values()))
+        successor = await stage.start("c", goes_on=True, settings=attrs.evolve(SETTINGS, lease_s=10_000))
+        report = await successor.report()
+        assert (report.status, report.indexed) == ("completed", 1200)
+        assert await stage.ids() == world.ids
+        assert sum(map(len, world.listed.values())) - 1200 <= listed_in(world, 3.0) < before
+        assert any("goes on from the checkpoints of 6 partitions" in note for note in report.notes)
+
+
+async def test_a_holder_that_was_given_up_saves_nothing_any_more(autojump_clock: Any) -> None:
+    """The helper lists on and never renews its lease: as one does whose way to Elasticsearch is cut for a while."""
+    world = World(2, 400)
+    world.tables["p000"] = world.tables["p000"][:50]
+    async with staged(world) as stage:
+        owner = await stage.start("a", settings=attrs.evolve(SETTINGS, partitions_max=1))
+        await until(lambda: _exists(stage))
+        deaf = attrs.evolve(SETTINGS, partitions_max=1, checkpoint_every_s=10_000.0)
+        helper = await stage.start("b", helps=True, settings=deaf)
+        report = await owner.report()
+        assert (report.status, report.indexed) == ("completed", 450)
+        assert set(world.listed["a"]) == world.ids
+        assert len(world.listed["b"]) > 200
+        assert report.counters.indexed == 450, report.counters
+        assert (await helper.report()).indexed == 0
+        assert await stage.ids() == world.ids
+
+
+@pytest.mark.parametrize("by_helper", [True, False])
+async def test_what_is_gone_is_deleted_once_and_what_was_listed_anywhere_stays(
+    autojump_clock: Any, by_helper: bool
+) -> None:
+    world = World(20, 20)
+    async with staged(world) as stage:
+        first = await stage.start("a")
+        assert (await first.report()).indexed == 400
+        del world.tables["p007"]
+        world.tables["p003"] = world.tables["p003"][:5]
+        world.text = "second"
+        world.listed.clear()
+        owner = await stage.start("a")
+        if by_helper:
+            await until(lambda: _exists(stage))
+            await stage.start("b", helps=True)
+        report = await owner.report()
+        assert (report.status, report.deleted, report.indexed) == ("completed", 35, 365)
+        assert await stage.ids() == world.ids
+        assert ("b" in world.listed) is by_helper
+        assert [lease for lease in await stage.leases() if lease["job_id"] == "job"] == []
+
+
+async def test_an_unusual_number_of_deletions_still_waits(autojump_clock: Any) -> None:
+    world = World(20, 20)
+    async with staged(world) as stage:
+        assert (await (await stage.start("a")).report()).indexed == 400
+        for key in list(world.tables)[:10]:
+            world.tables[key] = []
+        careful = attrs.evolve(SETTINGS, deletions=DeletionLimits())
+        owner = await stage.start("a", settings=careful)
+        await until(lambda: _exists(stage))
+        await stage.start("b", helps=True, settings=careful)
+        report = await owner.report()
+        assert (report.status, report.deleted, report.held_back_deletions) == ("completed", 0, 200)
+        assert len(await stage.ids()) == 400
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (Transient("The table is locked."), "The table is locked."),
+        (Failure("container", "a folder", "may not be read"), "may not be read"),
+    ],
+)
+async def test_what_breaks_at_a_helper_comes_back_to_the_owner(autojump_clock: Any, fault: Any, words: str) -> None:
+    world = World(6, 40)
+    async with staged(world) as stage:
+        assert (await (await stage.start("a")).report()).indexed == 240
+        world.faults = {"p005": fault}
+        gone = world.tables["p005"].pop()
+        # The owner is busy with its first two for long, so the last one is the helper's.
+        owner = await stage.start("a", settings=attrs.evolve(SETTINGS, partitions_max=1))
+        await until(lambda: _exists(stage))
+        await stage.start("b", helps=True, settings=attrs.evolve(SETTINGS, partitions_max=10))
+        report = await owner.report()
+        assert report.status == "error"
+        assert report.error is not None
+        assert words in report.error
+        assert report.deleted == 0
+        assert gone in await stage.ids()
+        assert set(world.tables["p005"][:PAGE]) <= set(world.listed["b"])
+        assert report.partitions[0].key == "p005"
+        assert report.partitions[0].state == "broken"
+
+
+async def test_a_failed_document_of_a_helper_is_told_with_its_words(autojump_clock: Any) -> None:
+    world = World(4, 20)
+    world.faults = {"p003": Failure("item", "p003-99", "The row cannot be read.", "p003-99")}
+    async with staged(world) as stage:
+        owner = await stage.start("a", settings=attrs.evolve(SETTINGS, partitions_max=1))
+        await until(lambda: _exists(stage))
+        await stage.start("b", helps=True, settings=attrs.evolve(SETTINGS, partitions_max=10))
+        report = await owner.report()
+        assert (report.status, report.indexed) == ("completed", 80)
+        assert report.failed == 4
+        assert report.failures[0].why == "The row cannot be read."
+        assert report.failures[0].partition == "p003"
+
+
+async def test_a_helper_that_would_make_other_documents_takes_nothing(autojump_clock: Any) -> None:
+    world = World(6, 20)
+    async with staged(world) as stage:
+        owner = await stage.start("a")
+        await until(lambda: _exists(stage))
+        helper = await stage.start("b", helps=True)
+        helper.run._work.sharing._leases.setup = "another"  # type: ignore[union-attr]
+        assert (await owner.report()).indexed == 120
+        assert "b" not in world.listed
+
+
+async def test_a_partition_named_twice_ends_the_job(autojump_clock: Any) -> None:
+    class Stutters(Shared):
+        async def partitions(self, rules: Any = None) -> AsyncIterator[Partition]:  # type: ignore[override]
+            yield Partition("p000", {"table": "p000"})
+            yield Partition("p000", {"table": "p000"})
+
+    world = World(1, 5)
+    async with staged(world) as stage:
+        plan = SyncPlan(index="stage", job_id="job", connector_id="one", setup=b"setup", worker="a")
+        with pytest.raises(SyncFailed, match="twice"):
+            await SyncRun(stage.store, Stutters(world, "a"), plan, SETTINGS).run()
