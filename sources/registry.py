@@ -27,6 +27,7 @@ _SOURCES: Mapping[str, SourceInfo] = {
     info.service_type: info
     for info in (
         SourceInfo("azure_blob_storage", "Azure Blob Storage", "azure_blob_storage:AzureBlobStorage"),
+        SourceInfo("confluence", "Confluence", "confluence:Confluence"),
         SourceInfo("dir", "System Directory", "dir:Directory"),
         SourceInfo("github", "GitHub", "github:GitHub"),
         SourceInfo("google_cloud_storage", "Google Cloud Storage", "google_cloud_storage:GoogleCloudStorage"),

@@ -1,7 +1,7 @@
 """What sources that speak HTTP are written on: a client that retries and slows down as it is told, auth flows, pagers."""
 
 from .auth import ApiKeyAuth, BasicAuth, BearerAuth, OAuthClientCredentials, OAuthJwtBearer, OAuthRefreshToken
-from .client import HttpClient, HttpSettings, Retries, open_http
+from .client import HttpClient, HttpSettings, Redirected, Retries, open_http
 from .limits import TokenBucket
 from .pagers import Cursor, NextLink, Offset, PageNumber, Pager, RepeatedPage, ShortListing, linked
 
@@ -19,6 +19,7 @@ __all__ = [
     "Offset",
     "PageNumber",
     "Pager",
+    "Redirected",
     "RepeatedPage",
     "Retries",
     "ShortListing",

@@ -78,6 +78,8 @@ def judge(
     said = _said(body)
     told = f"{name} answered {request} with {status}{said}"
     match status:
+        case 301 | 302 | 303 | 307 | 308 if "location" in headers:
+            return Redirected(f"{name} answered {request} with {status} and points elsewhere.", headers["location"])
         case 401:
             return CredentialsError(f"{told}. Check the credentials.")
         case 403:
@@ -114,6 +116,15 @@ def _retry_after_s(headers: Mapping[str, str], at_epoch_s: float) -> float | Non
     except ValueError:
         moment = email.utils.parsedate_tz(value)
         return None if moment is None else min(RETRY_AFTER_S_MAX, max(0.0, email.utils.mktime_tz(moment) - at_epoch_s))
+
+
+class Redirected(UnexpectedAnswer):
+    """The system points elsewhere. Nobody goes there by itself: it may be another host, or a page to log in."""
+
+    def __init__(self, message: str, location: str) -> None:
+        super().__init__(message)
+        self.location = location
+        """May hold a signature, so it belongs in no message."""
 
 
 class HttpClient:
