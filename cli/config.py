@@ -27,7 +27,10 @@ def config() -> None:
 @_file
 @click.option("--strict", is_flag=True, help="Warnings count as problems.")
 def check(config_file: Path | None, strict: bool) -> int:
-    """Read the file, and say everything that is wrong or odd about it. The exit code is 1 if it cannot be used."""
+    """Read the file, and say everything that is wrong or odd about it.
+
+    The exit code is 2 if it cannot be used, and 1 if --strict finds warnings.
+    """
     from .service import default_file, read
 
     path = config_file or default_file()

@@ -150,6 +150,8 @@ def _of_the_machine(error: BaseException) -> Explanation | None:
             return Explanation(f"There is no such file or folder{where}.", "", Exit.NOT_FOUND)
         case errno.ENOTDIR:
             return Explanation(f"This is a file, not a folder{where}.", "", Exit.USAGE)
+        case errno.EISDIR:
+            return Explanation(f"This is a folder, not a file{where}.", "", Exit.USAGE)
         case errno.EMFILE | errno.ENFILE:
             return Explanation("Too many open files.", "Raise the limit: ulimit -n 4096", Exit.LOCAL)
     return None

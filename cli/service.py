@@ -129,10 +129,11 @@ def read(path: Path) -> ReadResult:
         return read_file(path, os.environ)
     except ConfigurationProblem as problem:
         said = "; ".join(str(complaint) for complaint in problem.complaints)
+        code = Exit.USAGE if problem.file_error is None else explain(problem.file_error).code
         raise CommandFailed(
             f"{problem.where} cannot be used: {said}.",
-            hint="`callboard config check` looks at it alone.",
-            code=Exit.FAILED,
+            hint="docs/configuration.md has every key." if code is Exit.USAGE else "",
+            code=code,
         ) from None
 
 
@@ -299,7 +300,9 @@ async def _opened(wanted: Wanted, settings: Settings) -> AsyncIterator[Service]:
         raise CommandFailed(
             f"The service cannot begin. {problem}", hint="`callboard doctor` looks at all of it.", code=Exit.FAILED
         ) from None
-    except (TooManyProblems, ExtractionUnavailable, OperationsRefused) as problem:
+    except (ExtractionUnavailable, OperationsRefused) as problem:
+        raise CommandFailed(str(problem), code=Exit.USAGE) from None
+    except TooManyProblems as problem:
         raise CommandFailed(str(problem), code=Exit.FAILED) from None
 
 

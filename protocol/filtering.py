@@ -24,7 +24,6 @@ from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 import attrs
-import regex
 
 from .documents import Rule, Rules, Validation, ValidationError, ValidationState
 from .wire import JSON, kind_of
@@ -192,6 +191,8 @@ def _complaints(position: int, rule: Rule) -> Iterable[ValidationError]:
 
 def _bounded(expression: str) -> Callable[[str], bool]:
     """Match an expression at the start of a text. One that backtracks for ever must not hold up everything else."""
+    import regex
+
     match = regex.compile(expression).match
 
     def matches(text: str) -> bool:
@@ -204,6 +205,8 @@ def _bounded(expression: str) -> Callable[[str], bool]:
 
 
 def _regex_complaints(pattern: str) -> list[str]:
+    import regex
+
     try:
         regex.compile(pattern)
     except (regex.error, RecursionError, OverflowError) as reason:

@@ -48,8 +48,10 @@ class Complaint:
 class ConfigurationProblem(Exception):
     """The configuration cannot be used; `complaints` has every reason."""
 
-    def __init__(self, where: str, complaints: Iterable[Complaint]) -> None:
+    def __init__(self, where: str, complaints: Iterable[Complaint], *, file_error: OSError | None = None) -> None:
         self.where = where
+        self.file_error = file_error
+        """Why the file could not even be read; None if it was read, and its content is the problem."""
         self.complaints = tuple(complaints)
         listed = "\n".join(f"  - {complaint}" for complaint in self.complaints)
         super().__init__(f"{where} cannot be used:\n{listed}")
@@ -67,13 +69,15 @@ def read_file(path: Path, environment: Mapping[str, str]) -> ReadResult:
     """Read a file. Blocking. Raises `ConfigurationProblem` with every problem at once."""
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except FileNotFoundError as error:
         raise ConfigurationProblem(
-            str(path), [Complaint("", "the file does not exist; name another with --config-file")]
+            str(path), [Complaint("", "the file does not exist; name another with --config-file")], file_error=error
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigurationProblem(str(path), [Complaint("", f"the file cannot be read: {reason}")]) from error
+    except OSError as error:
+        reason = Complaint("", f"the file cannot be read: {error.strerror}")
+        raise ConfigurationProblem(str(path), [reason], file_error=error) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationProblem(str(path), [Complaint("", "it is not UTF-8 text")]) from error
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:

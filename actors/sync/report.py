@@ -67,6 +67,8 @@ class Counters:
     duplicates: int = 0
     """Ids yielded more than once in one sync."""
     dropped_by_pipeline: int = 0
+    unanswered: int = 0
+    """Operations that were under way when the work was ended, and not answered in time: they may have arrived or not."""
     retried: int = 0
     """Documents offered again because Elasticsearch was busy."""
     requests: int = 0

@@ -11,7 +11,7 @@ not listed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -42,6 +42,7 @@ from .operations import Operations
 from .plan import SyncPlan
 from .preparing import Preparer
 from .report import (
+    Counters,
     PartitionReport,
     ProgressEvent,
     Status,
@@ -146,7 +147,7 @@ class SyncRun:
             cursor=self._work.cursor if self._work.cursor is not None else self._work.source.sync_cursor(),
             total=self._total,
             job_id=self._work.plan.job_id or None,
-            notes=tuple(self._work.notes),
+            notes=(*self._work.notes, *_unanswered(self._work.counters)),
         )
 
     # What it does
@@ -333,6 +334,14 @@ def _parts_unread(holes: Sequence[PartitionProgress]) -> str:
     names = [one.key for one in holes[:5] if one.key not in ("", ".")]
     kept = f"Nothing was deleted from: {', '.join(names)}." if names else "Nothing was deleted."
     return f"{parts} of the source could not be read, for example {holes[0].why.rstrip('.')}. {kept}"
+
+
+def _unanswered(counters: Counters) -> Iterator[str]:
+    if counters.unanswered:
+        yield (
+            f"{counters.unanswered} documents were under way when the sync was ended, and Elasticsearch did not answer in time: "
+            "they may be in the index, and are not counted"
+        )
 
 
 def _report_of(partition: PartitionProgress) -> PartitionReport:

@@ -8,13 +8,14 @@ dead letter. Between taking an operation and settling it, every one of them is i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import attrs
 import structlog
 import trio
 
-from ...protocol.store import RetryPolicy, Store, StoreError
+from ...protocol.store import BulkAnswer, RetryPolicy, Store, StoreError
 from ...runtime import monotonic, random
 from ...runtime.stream import Batch, Stream
 from ..journal.events import BulkAnswered, BulkSplit, Retried, Throttled
@@ -26,9 +27,11 @@ from .ledger import Ledger
 from .operations import Operation, Operations
 from .report import Counters, FailedDocument
 from .settings import SyncSettings
-from .verdicts import Drop, GiveUp, Judged, Refusal, SendAgain, Split, judge_error, judge_items, pause_s
+from .verdicts import Drop, GiveUp, Judged, Refusal, SendAgain, Split, Verdict, judge_error, judge_items, pause_s
 
 ONE_ATTEMPT = RetryPolicy(patience_s=0)
+LAST_ANSWERS_S = 0.25
+"""How long the answers to requests that are under way are waited for when the work is cancelled, so that what arrives is counted."""
 DELIVERIES_PER_SLOT = 4
 """Requests that may wait for their next attempt, per request that may be under way."""
 
@@ -100,15 +103,20 @@ class Sink:
         self._changed = trio.Condition()
         self._dispatching = trio.Lock()
         self._flushing = trio.Lock()
+        self._answers_until_s = math.inf
+        self._under_way: set[trio.CancelScope] = set()
         self.waits_for_server = False
 
     async def pump(self, stream: Stream[Operations]) -> None:
         """Send everything of a stream, and return once all of it is settled.
 
-        Raises `CannotIndex` and `TooManyErrors`; then, and when cancelled, requests under way may or may not have been carried
-        out, and their operations count as queued.
+        Raises `CannotIndex` and `TooManyErrors`. Then, and when cancelled, nothing more is sent, and the answers to requests under
+        way are waited for a moment, so that what has arrived is counted; what is not answered by then may or may not have been
+        carried out, and counts as unanswered.
         """
+        self._answers_until_s = math.inf
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._bound_last_answers)
             nursery.start_soon(self._send_what_is_old, nursery)
             async with stream.receiver() as batches:
                 async for batch in batches:
@@ -123,6 +131,15 @@ class Sink:
         if self._ledger is not None:
             await self._write_ledger()
         self._monitor.check()
+
+    async def _bound_last_answers(self) -> None:
+        """Once the work is cancelled, let what is under way go on for a moment only."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            self._answers_until_s = trio.current_time() + LAST_ANSWERS_S
+            for scope in self._under_way:
+                scope.deadline = self._answers_until_s
 
     async def _take(self, batch: Batch[Operations], operations: Operations, nursery: trio.Nursery) -> None:
         settings = self._settings
@@ -197,6 +214,7 @@ class Sink:
             part = todo.pop()
             todo.extend(reversed(await self._attempt_until_answered(part, has_slot)))
             has_slot = False
+            await trio.lowlevel.checkpoint_if_cancelled()
         self._in_flight -= ids
         self._deliveries -= 1
         await self._notify()
@@ -216,15 +234,16 @@ class Sink:
             if not has_slot:
                 await self._wait_for_slot()
             has_slot = False
+            # From here on a cancellation waits for the answer.
+            await trio.lowlevel.checkpoint_if_cancelled()
             started_s = monotonic()
             self._counters.requests += 1
             self._counters.request_bytes += len(body)
             error: Exception | None = None
             judged: Judged | None = None
+            verdict: Verdict | None = None
             try:
-                answer = await self._store.content.bulk(
-                    body, index=self._index, pipeline=self._pipeline, policy=ONE_ATTEMPT
-                )
+                answer = await self._answer(body, len(request.entries))
                 judged = judge_items(
                     [entry.kind for entry in request.entries] if answer.has_errors else request.entries,  # type: ignore[arg-type]
                     answer.items,
@@ -246,16 +265,18 @@ class Sink:
                             documents=len(request.entries), size_bytes=len(body), seconds=took_s, outcome=outcome
                         )
                     )
-            await self._notify()
+            if isinstance(verdict, Drop):
+                judged = Judged([], [], [], [], [verdict.refusal])
             if judged is not None:
                 self.waits_for_server = False
-                return await self._settle(request, judged, attempt)
+                self._settle(request, judged, attempt)
+            await self._notify()
+            if judged is not None:
+                return await self._busy_of(request, judged)
             assert error is not None
             match verdict:
                 case GiveUp(why=why):
                     raise CannotIndex(why) from error
-                case Drop(refusal=refusal):
-                    return await self._settle(request, Judged([], [], [], [], [refusal]), attempt)
                 case Split(why=why):
                     middle = len(request.entries) // 2
                     tell(BulkSplit(documents=len(request.entries), size_bytes=len(body), why=why))
@@ -278,8 +299,22 @@ class Sink:
                     )
                     await trio.sleep(pause)
 
-    async def _settle(self, request: _Request, judged: Judged, attempt: int) -> list[_Request]:
-        """Take note of every operation that has its final answer; return the busy ones as a request, after a pause."""
+    async def _answer(self, body: bytes, count: int) -> BulkAnswer:
+        """Send a body and return the answer, also when cancelled meanwhile, if it comes soon. Raises `StoreError`."""
+        with trio.CancelScope(shield=True, deadline=self._answers_until_s) as scope:
+            self._under_way.add(scope)
+            try:
+                return await self._store.content.bulk(
+                    body, index=self._index, pipeline=self._pipeline, policy=ONE_ATTEMPT
+                )
+            finally:
+                self._under_way.discard(scope)
+        self._counters.unanswered += count
+        await trio.lowlevel.checkpoint()
+        raise AssertionError("only a cancellation bounds the wait for an answer")
+
+    def _settle(self, request: _Request, judged: Judged, attempt: int) -> None:
+        """Take note of every operation that has its final answer. Raises `TooManyErrors`."""
         if self._settings.log_operations:
             for at, result in zip(judged.accepted, judged.results, strict=True):
                 log.debug("document.settled", index=self._index, id=request.entries[at].id, result=result)
@@ -289,6 +324,9 @@ class Sink:
             self._accept(request, judged, is_first=attempt == 1 and not request.tries)
         for refusal in judged.refused:
             self._refuse(request, refusal)
+
+    async def _busy_of(self, request: _Request, judged: Judged) -> list[_Request]:
+        """Return the operations that Elasticsearch was too busy for as a request, after a pause; nothing if they have had their tries."""
         if not judged.busy:
             return []
         if request.tries >= self._settings.item_tries_max:

@@ -6,7 +6,6 @@ could lose: whatever is in it can be read from Elasticsearch again, so journal a
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -22,6 +21,9 @@ class Spill:
     """One temporary database. Any number of tasks may use it; they take turns."""
 
     def __init__(self, schema: str) -> None:
+        # Loaded when it is needed: a service may be idle for days.
+        import sqlite3
+
         # One connection may travel between worker threads, because the lock lets only one use it at a time.
         self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._connection.executescript(

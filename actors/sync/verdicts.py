@@ -124,7 +124,11 @@ class GiveUp:
     why: str
 
 
-def judge_error(error: StoreError, count: int) -> SendAgain | Split | Drop | GiveUp:
+Verdict: TypeAlias = "SendAgain | Split | Drop | GiveUp"
+"""What follows when a request failed as a whole."""
+
+
+def judge_error(error: StoreError, count: int) -> Verdict:
     """Decide what follows when a request of `count` documents failed as a whole."""
     match error:
         case Unauthorised() | Forbidden() | NotElasticsearch() | NotSupported() | NotFound():

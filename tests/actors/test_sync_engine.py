@@ -501,8 +501,9 @@ class Blocking(ScriptedSource):
     """Lists some documents, then waits for ever."""
 
     async def documents(self, partition: Any, checkpoint: Any = None) -> Any:
-        async for found in super().documents(partition, checkpoint):
-            yield found
+        async with aclosing(super().documents(partition, checkpoint)) as listed:
+            async for found in listed:
+                yield found
         await trio.sleep_forever()
 
 
@@ -761,3 +762,67 @@ async def test_stopping_does_not_wait_for_a_server_that_froze(store: Store, monk
         with trio.fail_after(10):
             report = await run_job(store, job_id, make_source=lambda *_: source, settings=QUICK, stop=stop)
     assert report.status == "suspended"
+
+
+class Answering:
+    """A server that carries a bulk request out at once, and whose answer to it takes `after_s`."""
+
+    def __init__(self, behind: Any, after_s: float) -> None:
+        self.behind, self.after_s = behind, after_s
+        self.bulks = 0
+        self.first_arrived = trio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if not (scope["type"] == "http" and scope["path"] == f"/{INDEX}/_bulk"):
+            await self.behind(scope, receive, send)
+            return
+        answered: list[Any] = []
+
+        async def keep(message: Any) -> None:
+            answered.append(message)
+
+        with trio.CancelScope(shield=True):
+            await self.behind(scope, receive, keep)
+        self.bulks += 1
+        self.first_arrived.set()
+        await trio.sleep(self.after_s)
+        for message in answered:
+            await send(message)
+
+
+@pytest.mark.parametrize("end", ["cancel", "stop"])
+@pytest.mark.parametrize(("after_s", "is_told"), [(0.15, True), (5.0, False)])
+async def test_what_is_under_way_at_a_cancellation_is_counted_or_told(
+    app: Any, end: str, after_s: float, is_told: bool
+) -> None:
+    server = Answering(app, after_s)
+    async with open_store(Target(embedded=server)) as store:
+        await store.ensure_indices()
+        source = Blocking({"a": rows(500)})
+        async with _job(store, source) as job_id, trio.open_nursery() as nursery:
+            stop, ended_s = trio.Event(), 0.0
+
+            async def ask() -> None:
+                nonlocal ended_s
+                await server.first_arrived.wait()
+                ended_s = monotonic()
+                if end == "cancel":
+                    await store.jobs.request_cancel(job_id)
+                else:
+                    stop.set()
+
+            nursery.start_soon(ask)
+            report = await run_job(store, job_id, make_source=lambda *_: source, settings=QUICK, stop=stop)
+            assert monotonic() - ended_s < 1.0
+        written = set(await stored(store))
+        job = await store.jobs.get(job_id)
+    assert report.status == ("canceled" if end == "cancel" else "suspended")
+    assert written
+    assert job.indexed_document_count == report.indexed
+    if is_told:
+        assert report.indexed == len(written)
+        assert not report.counters.unanswered
+    else:
+        assert report.indexed == 0
+        assert report.counters.unanswered >= len(written)
+        assert any(f"{report.counters.unanswered} documents were under way" in note for note in report.notes)

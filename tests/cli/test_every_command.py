@@ -204,7 +204,7 @@ def test_a_key_file_that_is_not_there(fails: Callable[..., str], command: str) -
         (Exit.NOT_FOUND, ("config", "check", "-c", "nowhere.yml"), "nowhere.yml"),
         (Exit.USAGE, ("config", "show", "-c", "half.yml"), "half.yml"),
         (Exit.NOT_FOUND, ("config", "show", "-c", "nowhere.yml"), "nowhere.yml"),
-        (Exit.LOCAL, ("config", "check", "-c", "notes"), "notes"),
+        (Exit.USAGE, ("config", "check", "-c", "notes"), "notes"),
         (Exit.USAGE, ("service", "-c", "half.yml"), "half.yml"),
         (Exit.NOT_FOUND, ("service", "-c", "nowhere.yml"), "nowhere.yml"),
         (Exit.USAGE, ("doctor", "-c", "half.yml"), "half.yml"),

@@ -209,7 +209,7 @@ def test_what_the_other_commands_print_is_what_is_kept(callboard: Any, answering
     compare("config-show", "config", "show", "-c", file, lines_max=8)
     compare("config-show-json", "config", "show", "-c", file, *json_, lines_max=8)
     file.write_text("service.idling: often\n")
-    compare("config-check-wrong", "config", "check", "-c", file, code=1)
+    compare("config-check-wrong", "config", "check", "-c", file, code=2)
     compare("service-help", "service", "--help")
     compare("source-describe", "source", "describe", "dir")
     compare("source-describe-json", "source", "describe", "dir", *json_)

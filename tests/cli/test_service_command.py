@@ -273,12 +273,12 @@ def test_daemon_and_node_run_in_one_process(callboard: Any, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "code", "words"),
     [
-        ("service.idling: [1]", Exit.FAILED, ["service.idling", "must be a number"]),
+        ("service.idling: [1]", Exit.USAGE, ["service.idling", "must be a number"]),
         ("connectors: []\n", Exit.FAILED, ["no connector is named"]),
         ("connectors: [{connector_id: changeme}]\n", Exit.FAILED, ["placeholder"]),
-        ("elasticsearch.host: nowhere\n", Exit.FAILED, ["elasticsearch.host", "must be a URL"]),
-        ("elasticsearch.password: ${NO_SUCH_VARIABLE}\n", Exit.FAILED, ["NO_SUCH_VARIABLE"]),
-        ("\t:", Exit.FAILED, ["not YAML"]),
+        ("elasticsearch.host: nowhere\n", Exit.USAGE, ["elasticsearch.host", "must be a URL"]),
+        ("elasticsearch.password: ${NO_SUCH_VARIABLE}\n", Exit.USAGE, ["NO_SUCH_VARIABLE"]),
+        ("\t:", Exit.USAGE, ["not YAML"]),
     ],
 )
 def test_what_cannot_begin_says_why(callboard: Any, tmp_path: Path, content: str, code: int, words: list[str]) -> None:
@@ -310,7 +310,7 @@ def test_usage(callboard: Any, tmp_path: Path) -> None:
     assert "directory" in json.loads(schema.out)
     assert callboard("service", "--action", "config", "--service-type", "dirr").code == Exit.USAGE
     assert callboard("service", "--action", "list", "--action", "schedule").code == Exit.USAGE
-    assert callboard("service", "-c", tmp_path / "none.yml").code == Exit.FAILED
+    assert callboard("service", "-c", tmp_path / "none.yml").code == Exit.NOT_FOUND
 
 
 def test_the_configuration_can_be_checked_and_shown(callboard: Any, tmp_path: Path) -> None:
