@@ -74,6 +74,9 @@ class ForwardingApp:
             return
         body = await read_body(receive)
         headers = [(name, value) for name, value in scope["headers"] if name.lower() not in _HOP_BY_HOP]
+        if not any(name.lower() == b"accept-encoding" for name, _ in headers):
+            # Or the client here would ask for what whoever asks cannot read.
+            headers.append((b"accept-encoding", b"identity"))
         request = self._client.build_request(scope["method"], _target(scope), headers=headers, content=body)
         try:
             # The raw bytes go on as they came, compressed or not, so that the headers stay true.
