@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import aclosing
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 import trio
 
 from callboard.sources.errors import NotFound, PermissionDenied, Transient
-from callboard.sources.scripted import FileScript, PartScript, Script, ScriptedSource
+from callboard.sources.scripted import Change, FileScript, PartScript, Script, ScriptedSource
 from callboard.sources.source import Checkpoint, ContentRef, Document, Failure, Partition
 
 
@@ -127,3 +129,90 @@ async def test_downloads_are_slow_huge_or_missing(autojump_clock: trio.testing.M
     assert trio.current_time() == pytest.approx(2 + 6)
     with pytest.raises(NotFound, match=r"gone\.txt"):
         await read(source, "gone.txt")
+
+
+async def test_a_listing_ends_early_without_a_word_only_if_the_script_says_so() -> None:
+    source = ScriptedSource(corpus(), Script(other_parts=PartScript(page_documents=10, ends_after=12)))
+    assert (await listed(source))[0] == [f"d-{n:02}" for n in range(12)]
+    assert source.happened.cut_short == 1
+    empty = ScriptedSource(corpus(), Script(other_parts=PartScript(ends_after=0)))
+    assert (await listed(empty))[0] == []
+    assert empty.happened.cut_short == 1
+    whole = ScriptedSource(corpus(), Script(other_parts=PartScript(page_documents=10, ends_after=25)))
+    assert len((await listed(whole))[0]) == 25
+    assert whole.happened.cut_short == 0
+
+
+async def test_partitions_are_left_out_without_a_word() -> None:
+    source = ScriptedSource({"p": [], "q": [], "r": []}, Script(naming_ends_after=2))
+    async with aclosing(source.partitions()) as named:
+        assert [one.key async for one in named] == ["p", "q"]
+    assert source.happened.cut_short == 1
+
+
+async def test_empty_pages_come_between_and_documents_come_again_at_the_end() -> None:
+    script = Script(other_parts=PartScript(page_documents=2, empty_pages={1, 3}, repeated_at_end={"d-00"}))
+    source = ScriptedSource(corpus(4), script)
+    async with aclosing(source.documents(Partition("p"))) as listing:
+        sizes = [len(found) async for found in listing if isinstance(found, list)]
+    assert sizes == [0, 2, 0, 2, 1]
+    assert (source.happened.empty_pages, source.happened.repeated) == (2, 1)
+
+
+async def test_a_huge_document_is_made_while_it_is_listed() -> None:
+    documents = corpus(2)
+    source = ScriptedSource(documents, Script(other_parts=PartScript(padding_bytes={"d-01": 1_000_000})))
+    async with aclosing(source.documents(Partition("p"))) as listing:
+        pages = [found async for found in listing if isinstance(found, list)]
+    assert [len(str(one.fields.get("padding", ""))) for one in pages[0] if isinstance(one, Document)] == [0, 1_000_000]
+    assert all("padding" not in one.fields for one in documents["p"])
+
+
+async def test_a_scripted_change_happens_once_and_only_later_pages_see_it() -> None:
+    documents = corpus(6)
+    change = Change(
+        part="p", page=2, remove={"d-00", "d-05"}, put=[Document("d-03", {"n": "new"}), Document("d-99", {})]
+    )
+    source = ScriptedSource(documents, Script(other_parts=PartScript(page_documents=2), changes=[change]))
+    assert (await listed(source))[0] == ["d-00", "d-01", "d-02", "d-03", "d-04", "d-99"]
+    documents["p"] = [*documents["p"], Document("d-05", {})]
+    assert "d-05" in (await listed(source))[0]
+    assert source.happened.changes == 1
+
+
+async def test_listings_and_downloads_hang_until_they_are_cancelled(autojump_clock: trio.testing.MockClock) -> None:
+    script = Script(other_parts=PartScript(hangs_at_page=1), other_files=FileScript(hangs_after_bytes=0))
+    source = ScriptedSource(corpus(), script, files={"f": b"x"})
+    with trio.move_on_after(3600) as listing:
+        await listed(source)
+    with trio.move_on_after(3600) as download:
+        await read(source, "f")
+    assert listing.cancelled_caught
+    assert download.cancelled_caught
+
+
+async def test_a_file_ends_early_and_people_cannot_be_listed_to_their_end() -> None:
+    script = Script(
+        files={"f": FileScript(ends_after_bytes=5000)}, identities_error=lambda: PermissionDenied("no people")
+    )
+    source = ScriptedSource(corpus(), script, files={"f": b"x" * 20_000})
+    assert len(await read(source, "f")) == 8192
+    assert source.happened.cut_short == 1
+    async with aclosing(source.identities()) as people:
+        assert await anext(people) == []
+        with pytest.raises(PermissionDenied, match="no people"):
+            await anext(people)
+
+
+def test_all_of_it_is_there_under_one_name() -> None:
+    from callboard import testing
+
+    assert {getattr(testing, name).__name__ for name in testing.__all__ if name != "Corpus"} == {
+        name for name in testing.__all__ if name != "Corpus"
+    }
+    assert set(testing.__all__) <= set(dir(testing))
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        _ = testing.nothing_of_the_kind
+    code = "import sys, callboard.testing; print([one for one in ('trio', 'httpx', 'pytest') if one in sys.modules])"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "[]"
