@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+import math
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import quote
 
@@ -15,13 +16,16 @@ from ..service_state import ServiceState
 from .access import Access
 from .http import Request, Response, answer
 from .metrics import Metrics
-from .page import Page
+from .page import BEAT, Page, Piece
+from .readiness import Readiness
 from .throughput import Throughput
-from .view import connector_view, job_view, overview, tree_view, unready
+from .view import connector_view, job_view, overview, tree_view
 
 log = structlog.get_logger(__name__)
 
 EVENTS_EVERY_S = 1.0
+ALIVE_EVERY_S = 5.0
+"""The page's script takes eight silent seconds for a cut line."""
 WATCHERS_MAX = 32
 OPEN_PATHS = frozenset({"/health", "/ready"})
 """Probes carry no token, and tell nothing but whether all is well."""
@@ -43,6 +47,7 @@ class OperationsApp:
         self.state, self.system, self.metrics = state, system, metrics
         self._access = Access(token, names)
         self._page = Page(state, system, self._access, Throughput() if speeds is None else speeds)
+        self._readiness = Readiness(state)
         self._watchers = 0
 
     def may_enter(self, request: Request) -> bool:
@@ -69,7 +74,7 @@ class OperationsApp:
         request = _request(scope, receive)
         may_watch = self.may_enter(request) and not self.is_misdirected(request) and request.method == "GET"
         if request.path == "/events" and may_watch:
-            await self._events(receive, send, self._overview_event)
+            await self._events(receive, send, self._overview_events())
             return
         session = self._page.session(request)
         if request.path == "/stream" and may_watch and session is not None:
@@ -94,6 +99,9 @@ class OperationsApp:
             return answer({"error": "Present the token: `Authorization: Bearer TOKEN`."}, 401)
         if request.method != "GET":
             return answer({"error": "Only GET is understood here."}, 405)
+        if request.path == "/ready":
+            reasons = await self._readiness.reasons()
+            return answer({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
         found = self._get(request.path)
         return self._page.nothing_here(request) if found.status == 404 and _is_reader(request) else found
 
@@ -105,9 +113,6 @@ class OperationsApp:
                 return Response(text.encode(), media_type="text/plain; version=0.0.4; charset=utf-8")
             case ["health"]:
                 return answer({"status": "ok"})
-            case ["ready"]:
-                reasons = unready(state)
-                return answer({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
             case ["tree"]:
                 return answer(tree_view(self.system.tree()))
             case ["api", "overview"]:
@@ -118,11 +123,23 @@ class OperationsApp:
                 return answer(job_view(state, one))
         return answer({"error": f"There is nothing at {path}."}, 404)
 
-    async def _overview_event(self) -> bytes:
-        return b"event: overview\ndata: " + orjson.dumps(overview(self.state)) + b"\n\n"
+    def _overview_events(self) -> Piece:
+        """What gives one watcher the overview whenever anything in it but the time is new."""
+        sent: dict[str, Any] = {}
 
-    async def _events(self, receive: Any, send: Any, piece: Callable[[], Awaitable[bytes]]) -> None:
-        """Send piece after piece, until the reader leaves or the service stops."""
+        async def piece(is_silent: bool) -> bytes | None:
+            seen = overview(self.state)
+            facts = {name: value for name, value in seen.items() if name != "at"}
+            if facts == sent:
+                return BEAT if is_silent else None
+            sent.clear()
+            sent.update(facts)
+            return b"event: overview\ndata: " + orjson.dumps(seen) + b"\n\n"
+
+        return piece
+
+    async def _events(self, receive: Any, send: Any, piece: Piece) -> None:
+        """Send what is new, look by look, and a sign of life in between, until the reader leaves or the service stops."""
         if self._watchers >= WATCHERS_MAX:
             await _send(send, answer({"error": "Too many watch already."}, 503))
             return
@@ -138,8 +155,12 @@ class OperationsApp:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_until_gone, receive, nursery.cancel_scope)
+                sent_s = -math.inf
                 while not self.state.stopping.is_set():
-                    await send({"type": "http.response.body", "body": await piece(), "more_body": True})
+                    body = await piece(trio.current_time() - sent_s >= ALIVE_EVERY_S)
+                    if body is not None:
+                        await send({"type": "http.response.body", "body": body, "more_body": True})
+                        sent_s = trio.current_time()
                     with trio.move_on_after(EVENTS_EVERY_S):
                         await self.state.stopping.wait()
                 await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any, Literal
 
 import attrs
 
 from ...runtime import TreeNode
+from ...runtime.budget import Budget
 from ..journal.entry import Entry
 from ..journal.events import BulkAnswered, ContentRead, PageCompared, Retried, Throttled
 from .view import HEALTHS, health_of
 
 BULK_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+LAGS_KEPT = 60
 ENDED = {
     "job_completed": "completed", "job_failed": "error", "job_suspended": "suspended", "job_cancelled": "canceled",
 }  # fmt: skip
@@ -42,13 +44,17 @@ METRICS: tuple[Metric, ...] = (
     Metric("callboard_retries_total", "counter", "Requests sent again, by what they were.", ("what",)),
     Metric("callboard_bulk_concurrency", "gauge", "Bulk requests that a job may have under way now (adaptive).", ("job",)),
     Metric("callboard_queued_documents", "gauge", "Documents handed to the sink and not answered yet.", ("job",)),
+    Metric("callboard_budget_bytes", "gauge", "Bytes that may be on their way at once, by budget (queue, downloads, extraction), over all jobs.", ("budget",)),
+    Metric("callboard_budget_held_bytes", "gauge", "Bytes of the budget that are held now.", ("budget",)),
+    Metric("callboard_budget_waiting", "gauge", "How many wait for bytes of the budget.", ("budget",)),
     Metric("callboard_content_total", "counter", "Contents read and extracted, by outcome.", ("outcome",)),
     Metric("callboard_content_seconds_total", "counter", "Seconds spent on reading and extracting contents."),
     Metric("callboard_actor_mailbox", "gauge", "Messages that wait in an actor's mailbox.", ("actor",)),
     Metric("callboard_actor_busy_seconds_total", "counter", "Seconds an actor spent in its handlers.", ("actor",)),
     Metric("callboard_actor_restarts_total", "counter", "How often an actor was started again.", ("actor",)),
-    Metric("callboard_loop_lag_seconds", "gauge", "How late the event loop woke up when it was last measured."),
+    Metric("callboard_loop_lag_seconds", "gauge", "How late the event loop woke up at worst within the last minute, measured every second."),
     Metric("callboard_journal_queued", "gauge", "Entries of the journal that wait to be written."),
+    Metric("callboard_journal_written_total", "counter", "Entries of the journal that were written."),
     Metric("callboard_journal_dropped_total", "counter", "Entries of the journal that were dropped because its queue was full."),
 )  # fmt: skip
 BY_NAME = {metric.name: metric for metric in METRICS}
@@ -59,7 +65,8 @@ Labels = tuple[str, ...]
 class Metrics:
     """Listens to events, and keeps the numbers. Belongs to one service."""
 
-    loop_lag_s: float = 0.0
+    loop_lags_s: deque[float] = attrs.field(factory=lambda: deque(maxlen=LAGS_KEPT))
+    """One a second. Who asks seldom would miss a short delay, so the worst of a minute is told."""
     _counts: dict[tuple[str, Labels], float] = attrs.field(factory=dict)
     _bulks: dict[str, list[int]] = attrs.field(factory=dict)
     _bulk_sums: dict[str, float] = attrs.field(factory=dict)
@@ -97,7 +104,7 @@ class Metrics:
     def exposition(self, state: Any, tree: TreeNode) -> str:
         """All metrics as text. `state` is the `ServiceState` that is asked for what is true now."""
         values = {**self._counts, **dict(_read(state, tree))}
-        values["callboard_loop_lag_seconds", ()] = self.loop_lag_s
+        values["callboard_loop_lag_seconds", ()] = max(self.loop_lags_s, default=0.0)
         lines: list[str] = []
         for metric in METRICS:
             lines += [f"# HELP {metric.name} {metric.meaning}", f"# TYPE {metric.name} {metric.kind}"]
@@ -130,15 +137,32 @@ def _read(state: Any, tree: TreeNode) -> Iterator[tuple[tuple[str, Labels], floa
     for health in HEALTHS:
         yield ("callboard_connectors", (health,)), healths[health]
     yield ("callboard_journal_queued", ()), len(state.journal)
+    yield ("callboard_journal_written_total", ()), state.journal.written
     yield ("callboard_journal_dropped_total", ()), state.journal.dropped
     for job_id, run in list(state.teller.runs.items()):
         progress = run.progress()
         yield ("callboard_bulk_concurrency", (job_id,)), progress.concurrency
         yield ("callboard_queued_documents", (job_id,)), progress.queued
+    for name, budgets in _budgets(state).items():
+        yield ("callboard_budget_bytes", (name,)), sum(one.size_bytes for one in budgets)
+        yield ("callboard_budget_held_bytes", (name,)), sum(one.held_bytes for one in budgets)
+        yield ("callboard_budget_waiting", (name,)), sum(one.waiting for one in budgets)
     for path, node in _walk(tree, ""):
         yield ("callboard_actor_mailbox", (path,)), node.waiting
         yield ("callboard_actor_busy_seconds_total", (path,)), node.busy_s
         yield ("callboard_actor_restarts_total", (path,)), node.restarts
+
+
+def _budgets(state: Any) -> dict[str, list[Budget]]:
+    """The byte budgets of all jobs that run, and that of the extraction, which they share."""
+    found: dict[str, list[Budget]] = {"queue": [], "downloads": [], "extraction": []}
+    for run in list(state.teller.runs.values()):
+        for name, budget in run.budgets.items():
+            found[name].append(budget)
+    shared = getattr(state.extractor, "budget", None)
+    if shared is not None:
+        found["extraction"].append(shared)
+    return found
 
 
 def _walk(node: TreeNode, above: str) -> Iterator[tuple[str, TreeNode]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeAlias
 from urllib.parse import quote, unquote, urlsplit
 
 import attrs
@@ -29,6 +30,10 @@ from .tree_page import tree_page
 from .view import overview
 
 log = structlog.get_logger(__name__)
+
+Piece: TypeAlias = Callable[[bool], Awaitable[bytes | None]]
+"""Asked whether there is something new to send; told whether nothing was sent for so long that anything will do."""
+BEAT = b"event: beat\ndata: {}\n\n"
 
 SECURITY_HEADERS: tuple[tuple[str, str], ...] = (
     (
@@ -199,29 +204,35 @@ class Page:
 
     # What is sent while a page is open
 
-    def follower(self, request: Request, session: Session) -> Callable[[], Awaitable[bytes]]:
-        """What gives a visitor's open page its next piece: the parts that have changed, or a sign of life."""
+    def follower(self, request: Request, session: Session) -> Piece:
+        """What gives a visitor's open page the parts that have changed, or says what is wrong."""
         asked = urlsplit(request.fields.get("page", "/"))
         path = [unquote(one) for one in asked.path.split("/") if one]
         token = self._access.form_token(session)
         seen: Parts | None = None
+        said = b""
 
-        async def piece() -> bytes:
-            nonlocal seen
+        async def piece(is_silent: bool) -> bytes | None:
+            nonlocal seen, said
+            state, parts = BEAT, None
             try:
                 page = await self._page(path, {})
             except NotFound:
-                return b"event: gone\ndata: {}\n\n"
+                state = b"event: gone\ndata: {}\n\n"
             except StoreError as exc:
-                return b"event: trouble\ndata: " + orjson.dumps({"why": str(exc)}) + b"\n\n"
-            changed, seen = page.parts.changed_since(seen), page.parts
-            if not changed:
-                return b"event: beat\ndata: {}\n\n"
-            told = {
-                key: content.replace(FORM_TOKEN_PLACE, token).encode("utf-8", "replace").decode()
-                for key, content in changed.items()
-            }
-            return b"event: parts\ndata: " + orjson.dumps(told) + b"\n\n"
+                state = b"event: trouble\ndata: " + orjson.dumps({"why": str(exc)}) + b"\n\n"
+            else:
+                parts, seen = page.parts.changed_since(seen), page.parts
+            if parts:
+                told = {
+                    key: content.replace(FORM_TOKEN_PLACE, token).encode("utf-8", "replace").decode()
+                    for key, content in parts.items()
+                }
+                said = BEAT
+                return b"event: parts\ndata: " + orjson.dumps(told) + b"\n\n"
+            # What is wrong is said again instead of a sign of life, which would read as "all is well".
+            is_news, said = state != said, state
+            return state if is_news or is_silent else None
 
         return piece
 

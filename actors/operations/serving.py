@@ -52,6 +52,6 @@ class OperationsTask(Task):
                 began_s = trio.current_time()
                 await trio.sleep(LAG_EVERY_S)
                 passed_s = trio.current_time() - began_s
-                self._metrics.loop_lag_s = max(0.0, passed_s - LAG_EVERY_S)
+                self._metrics.loop_lags_s.append(max(0.0, passed_s - LAG_EVERY_S))
                 running: dict[str, str] = {job.id: job.connector.id for job in self._state.running.values()}
                 speeds.sample(running, self._state.teller.runs, passed_s)

@@ -92,8 +92,3 @@ def job_view(state: ServiceState, job_id: str) -> dict[str, Any]:
 def tree_view(node: TreeNode) -> dict[str, Any]:
     """The live tree of actors."""
     return attrs.asdict(node)
-
-
-def unready(state: ServiceState) -> list[str]:
-    """Why the service is not ready; nothing if it is."""
-    return ["The service is stopping."] if state.stopping.is_set() else []
