@@ -151,7 +151,6 @@ def test_the_kinds_of_sources_that_it_works_on_exist(prepared: Path) -> None:
         "service_types"
     ]
     assert set(wanted) <= there
-    assert there - set(wanted) <= {"dir"}, "a folder of the container is nobody's source; every other kind is there"
 
 
 def test_preparing_again_keeps_every_secret(prepared: Path) -> None:
