@@ -355,7 +355,8 @@ class Sharing:
         del self._mine[key]
         # Nothing of it counts here any more; what its new holder has done is read from the lease.
         self._partitions[key] = PartitionProgress(key, holding.progress.hash, state="unfinished")
-        self._table_at_s = -math.inf
+        if self.is_owner:
+            self._table_at_s = -math.inf
 
 
 def _told(head: Mapping[str, Any]) -> PartitionProgress:
