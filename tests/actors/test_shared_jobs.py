@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,6 +18,7 @@ from callboard.actors.sync.run import SyncRun
 from callboard.actors.sync.settings import DeletionLimits, SyncSettings
 from callboard.actors.sync.state import STATE_INDEX
 from callboard.node import open_node
+from callboard.node.faults import FaultyApp, LoseResponse, Match, Rule, ServerFaultPlan, Status
 from callboard.protocol.store import NotFound, Store, Target, open_store
 from callboard.runtime import simulated_seams
 from callboard.sources.errors import Transient
@@ -143,15 +145,13 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(world: World) -> AsyncIterator[Stage]:
+async def staged(world: World, faults: ServerFaultPlan | None = None) -> AsyncIterator[Stage]:
     with simulated_seams(7):
-        async with (
-            open_node(port=None) as node,
-            open_store(Target(embedded=node.app)) as store,
-            trio.open_nursery() as nursery,
-        ):
-            yield Stage(node.app, store, world, nursery)
-            nursery.cancel_scope.cancel()
+        async with open_node(port=None) as node, trio.open_nursery() as nursery:
+            app = FaultyApp(node.app, faults or ServerFaultPlan())
+            async with open_store(Target(embedded=app)) as store:
+                yield Stage(app, store, world, nursery)
+                nursery.cancel_scope.cancel()
 
 
 async def until(look: Callable[[], Awaitable[Any]]) -> Any:
@@ -370,3 +370,50 @@ async def test_a_partition_named_twice_ends_the_job(autojump_clock: Any) -> None
         plan = SyncPlan(index="stage", job_id="job", connector_id="one", setup=b"setup", worker="a")
         with pytest.raises(SyncFailed, match="twice"):
             await SyncRun(stage.store, Stutters(world, "a"), plan, SETTINGS).run()
+
+
+STATE_REQUESTS = [Match(path=f"/{STATE_INDEX}/*"), Match(path=f"/{STATE_INDEX}/_bulk"), Match(path="/stage/_bulk")]
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_whoever_dies_and_whatever_answer_is_lost_everything_counts_once(autojump_clock: Any, seed: int) -> None:
+    chance = random.Random(seed)
+    world = World(chance.randint(1, 12), chance.choice([5, 40, 120]), page_s=chance.choice([0.05, 0.2]))
+    before = set(world.ids)
+    plan = ServerFaultPlan(
+        tuple(
+            Rule(effect=effect, match=match, chance=0.04)
+            for match in STATE_REQUESTS
+            for effect in (LoseResponse(), Status(status=503))
+        ),
+        seed=seed,
+    )
+    async with staged(world) as stage:
+        assert (await (await stage.start("first")).report()).status == "completed"
+        gone = set(chance.sample(sorted(before), k=min(7, len(before) // 4)))
+        world.tables = {key: [one for one in ids if one not in gone] for key, ids in world.tables.items()}
+        world.text = "second"
+        stage.app.use(plan)
+        owner = await stage.start("owner-0")
+        helpers: list[Part] = []
+        for number in range(1, 8):
+            await trio.sleep(chance.uniform(0.5, 6.0))
+            match chance.choice(["help", "help", "kill helper", "stop helper", "kill owner", "stop owner"]):
+                case "help":
+                    helpers.append(await stage.start(f"helper-{number}", helps=True))
+                case "kill helper" if helpers:
+                    await helpers.pop().kill()
+                case "stop helper" if helpers:
+                    await helpers.pop().stop()
+                case "kill owner" if not owner.ended.is_set():
+                    await owner.kill()
+                    owner = await stage.start(f"owner-{number}", goes_on=True)
+                case "stop owner" if not owner.ended.is_set():
+                    await owner.stop()
+                    owner = await stage.start(f"owner-{number}", goes_on=True)
+        report = await owner.report()
+        assert (report.status, report.error) == ("completed", None)
+        assert await stage.ids() == world.ids == before - gone
+        assert (report.indexed, report.deleted, report.failed) == (len(world.ids), len(gone), 0)
+        told = await stage.store.client.search(index="stage", size=0, query={"term": {"text": "first"}})
+        assert told["hits"]["total"]["value"] == 0
