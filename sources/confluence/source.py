@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, ClassVar, Final
 
-from ..errors import ConfigurationError, NotFound, PermissionDenied, UnexpectedAnswer
+from ..errors import ConfigurationError, CredentialsError, NotFound, PermissionDenied, UnexpectedAnswer
 from ..permissions import EVERYBODY
 from ..source import (
     JSON,
@@ -68,7 +68,13 @@ class Confluence(Source[ConfluenceConfig]):
     # Checks
 
     async def ping(self) -> None:
-        await self._client.get_object(self._client.url("rest", "api", "space"), {"limit": 1})
+        try:
+            await self._client.get_object(self._client.url("rest", "api", "space"), {"limit": 1})
+        except PermissionDenied as error:
+            # Cloud answers so to a wrong token, and Server to one who got the password wrong too often.
+            raise CredentialsError(
+                f"Confluence refuses us. Check name and token or password, and that the account may use Confluence. ({error})"
+            ) from error
 
     async def validate(self) -> None:
         """Check that we are logged in, that every configured space can be seen, and, if secured, that people can be listed."""

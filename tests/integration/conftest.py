@@ -8,7 +8,9 @@ from contextlib import suppress
 import attrs
 import pytest
 
+from callboard.actors.sync.ledger import ledger_index
 from callboard.node import open_node
+from callboard.protocol.indices import acl_index
 from callboard.protocol.store import NotFound, Store, Target, open_store
 from callboard.runtime import new_id
 
@@ -55,6 +57,15 @@ async def index(store: Store) -> AsyncIterator[str]:
     yield name
     with suppress(NotFound):
         await store.client.indices.delete(index=name)
+
+
+@pytest.fixture
+async def people(index: str, store: Store) -> AsyncIterator[str]:
+    """The name of the index of identity documents beside the content index; it and the ledgers of both are removed afterwards."""
+    yield acl_index(index)
+    for name in (acl_index(index), ledger_index(index), ledger_index(acl_index(index))):
+        with suppress(NotFound):
+            await store.client.indices.delete(index=name)
 
 
 @pytest.fixture

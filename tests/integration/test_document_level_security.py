@@ -1,26 +1,19 @@
-"""Document-level security from end to end: a source with permissions, a sync of documents and of people, and searches as each of them.
-
-Everybody searches with the query of their own identity document, filled with its own parameters, as a role would do it.
-"""
+"""Document-level security from end to end: a source with permissions, a sync of documents and of people, and searches as each of them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Any
 
 import httpx
 import pytest
 
 from callboard.actors.sync import DeletionLimits, SyncSettings, sync
-from callboard.actors.sync.ledger import ledger_index
-from callboard.protocol.indices import acl_index
-from callboard.protocol.store import NotFound, Store
+from callboard.protocol.store import Store
 from callboard.sources.github import GitHub, GitHubConfig
 from callboard.sources.github import client as module
 
 from ..sources.github_double import TOKEN, GitHubDouble, Refusal, Repository, user, work
+from .searching import seen_by
 
 SETTINGS = SyncSettings(deletions=DeletionLimits(documents_max=1000))
 PUBLIC = {"R_acme/open", "Issue_1"}
@@ -49,15 +42,6 @@ def github(monkeypatch: pytest.MonkeyPatch) -> GitHubDouble:
     return double
 
 
-@pytest.fixture
-async def people(index: str, store: Store) -> AsyncIterator[str]:
-    """The index of identity documents beside the content index."""
-    yield acl_index(index)
-    for name in (acl_index(index), ledger_index(index), ledger_index(acl_index(index))):
-        with suppress(NotFound):
-            await store.client.indices.delete(index=name)
-
-
 async def synced(store: Store, index: str, rules: Any = None) -> None:
     for kind in ("full", "access_control"):
         config = GitHubConfig(
@@ -80,18 +64,7 @@ async def synced(store: Store, index: str, rules: Any = None) -> None:
 
 
 async def seen(store: Store, index: str, people: str, login: str) -> set[str]:
-    """What somebody finds who searches for everything."""
-    await store.client.indices.refresh(index=f"{index},{people}")
-    try:
-        identity = (await store.client.get(index=people, id=f"U_{login}"))["_source"]
-    except NotFound:
-        return set()
-    template = identity["query"]["template"]
-    filled = template["source"].replace(
-        "{{#toJson}}access_control{{/toJson}}", json.dumps(template["params"]["access_control"])
-    )
-    answer = await store.client.search(index=index, query=json.loads(filled), size=100)
-    return {hit["_id"] for hit in answer["hits"]["hits"]}
+    return await seen_by(store, index, people, f"U_{login}")
 
 
 async def everyones(store: Store, index: str, people: str) -> dict[str, set[str]]:

@@ -468,6 +468,9 @@ async def test_wrong_credentials_are_refused(wiki: ConfluenceDouble) -> None:
         for call in (one.ping, one.validate):
             with pytest.raises(CredentialsError):
                 await call()
+            wiki.fail("rest/api/space", refusal(403))
+            with pytest.raises(CredentialsError, match="refuses us"):
+                await call()
 
 
 async def test_a_personal_access_token_serves_a_data_center(monkeypatch: pytest.MonkeyPatch) -> None:
