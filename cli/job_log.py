@@ -11,10 +11,11 @@ from .options import Command, destination_options, format_option
 from .terminal import note
 
 if TYPE_CHECKING:
-    from ..actors.journal import Entry
+    from collections.abc import Iterable
+
+    from ..actors.journal import Entry, Narrator
     from .destination import Destination
 
-ENTRIES_MAX = 10_000
 ENDS = frozenset({"job_completed", "job_failed", "job_suspended", "job_cancelled", "job_lost"})
 
 
@@ -34,28 +35,51 @@ def log(job_id: str, follow: bool, format_: str, **where: Any) -> None:
     run_async(_follow if follow else _log, Destination.chosen(**where), job_id, format_ == "json")
 
 
-def _print(entries: list[Entry], *, as_json: bool) -> None:
-    from ..actors.journal import story
+class _Printer:
+    """Prints entries as they come, as sentences or as JSON."""
 
-    if as_json:
-        lines = [json.dumps(entry.as_document(), ensure_ascii=False) for entry in entries]
-    else:
-        zone = entries[0].at.astimezone().tzinfo if entries else None
-        lines = story(entries, zone=zone)
-    for line in lines:
-        click.echo(line)
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._narrator: Narrator | None = None
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Print what comes next, in order."""
+        from ..actors.journal import Narrator
+
+        for entry in entries:
+            if self._as_json:
+                click.echo(json.dumps(entry.as_document(), ensure_ascii=False))
+                continue
+            if self._narrator is None:
+                self._narrator = Narrator(zone=entry.at.astimezone().tzinfo)
+            self._echo(self._narrator.add([entry]))
+
+    def end(self) -> None:
+        """Nothing comes for now."""
+        if self._narrator is not None:
+            self._echo(self._narrator.end())
+
+    def _echo(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            click.echo(line)
 
 
 async def _log(destination: Destination, job_id: str, as_json: bool) -> None:
-    from ..actors.journal import read_journal
+    from contextlib import aclosing
+
+    from ..actors.journal import journal_pages
     from .destination import open_destination
 
+    printer, found = _Printer(as_json=as_json), False
     async with open_destination(destination) as store:
-        found = [entry for _, entry in await read_journal(store, job_id=job_id, limit=ENTRIES_MAX)]
+        async with aclosing(journal_pages(store, job_id=job_id)) as pages:
+            async for page in pages:
+                found = found or bool(page)
+                printer.add(entry for _, entry in page)
+        printer.end()
         if not found:
             await store.jobs.get(job_id)
             note(f"The journal has nothing about the job {job_id}.")
-        _print(found, as_json=as_json)
 
 
 async def _follow(destination: Destination, job_id: str, as_json: bool) -> None:
@@ -64,10 +88,12 @@ async def _follow(destination: Destination, job_id: str, as_json: bool) -> None:
     from ..actors.journal import follow_journal
     from .destination import open_destination
 
+    printer = _Printer(as_json=as_json)
     async with open_destination(destination) as store:
         await store.jobs.get(job_id)
         async with aclosing(follow_journal(store, job_id)) as pages:
             async for entries in pages:
-                _print(entries, as_json=as_json)
+                printer.add(entries)
+                printer.end()
                 if entries and entries[-1].kind in ENDS:
                     return

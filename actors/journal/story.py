@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, tzinfo
+from datetime import date, datetime, tzinfo
 
 import attrs
 
@@ -26,9 +26,11 @@ class Line:
 def told(entries: Iterable[Entry]) -> list[Line]:
     """Tell what happened, oldest first. Neighbours of one kind become one line."""
     ordered = sorted(entries, key=lambda entry: (entry.at, entry.number))
-    return [
-        Line(run[0].at, _line([entry.happening for entry in run]), run[0].happening.level) for run in _runs(ordered)
-    ]
+    return [_told(run) for run in _runs(ordered)]
+
+
+def _told(run: Sequence[Entry]) -> Line:
+    return Line(run[0].at, _line([entry.happening for entry in run]), run[0].happening.level)
 
 
 def story(entries: Iterable[Entry], *, zone: tzinfo | None = None) -> list[str]:
@@ -36,15 +38,37 @@ def story(entries: Iterable[Entry], *, zone: tzinfo | None = None) -> list[str]:
 
     The date is told once for each day. Times are those of `zone`, or as they are.
     """
-    lines: list[str] = []
-    day = None
-    for line in told(entries):
-        at = _local(line.at, zone)
-        if day != at.date() and day is not None:
-            lines.append(f"{at.date().isoformat()}")
-        day = at.date()
-        lines.append(f"{at:%H:%M} {line.text}")
-    return lines
+    narrator = Narrator(zone=zone)
+    ordered = sorted(entries, key=lambda entry: (entry.at, entry.number))
+    return [*narrator.add(ordered), *narrator.end()]
+
+
+@attrs.define
+class Narrator:
+    """Tells a story of any length as it is read: takes entries in their order, and gives a line as soon as it is complete."""
+
+    zone: tzinfo | None = None
+    _run: list[Entry] = attrs.field(factory=list)
+    _day: date | None = None
+
+    def add(self, entries: Iterable[Entry]) -> list[str]:
+        """Take what comes next; the last line waits for what may belong to it."""
+        lines: list[str] = []
+        for entry in entries:
+            if self._run and not _belongs(self._run, entry):
+                lines += self.end()
+            self._run.append(entry)
+        return lines
+
+    def end(self) -> list[str]:
+        """Nothing comes for now: give the last line."""
+        if not self._run:
+            return []
+        line, self._run = _told(self._run), []
+        at = _local(line.at, self.zone)
+        is_new_day = self._day is not None and self._day != at.date()
+        self._day = at.date()
+        return [*([at.date().isoformat()] if is_new_day else []), f"{at:%H:%M} {line.text}"]
 
 
 def _local(at: datetime, zone: tzinfo | None) -> datetime:

@@ -121,6 +121,15 @@ class ContentIndices:
                     stamps = [hit["_source"].get("_timestamp") if "_source" in hit else None for hit in hits]
                 yield ExistingPage([hit["_id"] for hit in hits], stamps, [hit["_seq_no"] for hit in hits], sources)
 
+    def search_pages(
+        self, index: str, search: Mapping[str, Any], *, page_size: int, keep_alive: str = "5m"
+    ) -> AsyncGenerator[list[dict[str, Any]]]:
+        """Yield all hits of a search in its order, however many, in pages and as of one moment.
+
+        Close it (`contextlib.aclosing`) when stopping early. Raises `NotFound` if there is no such index, and `Incomplete`.
+        """
+        return pages(self._wire, index, search, size=page_size, keep_alive=keep_alive, decode=orjson.loads)
+
     async def bulk(
         self,
         ndjson: bytes,

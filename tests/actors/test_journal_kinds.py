@@ -33,7 +33,7 @@ from callboard.protocol.configuration import setting
 from callboard.protocol.documents import Connector
 from callboard.protocol.pausing import pause_connector, resume_connector
 from callboard.protocol.store import NotFound, Store, StoreError, Target, open_store
-from callboard.runtime import now, simulated_seams
+from callboard.runtime import FaultPlan, faults, now, simulated_seams
 from callboard.sources.errors import Transient
 from callboard.sources.http import HttpSettings, open_http
 from callboard.sources.source import Checkpoint, ContentRef, Document, Features, Listing, Partition, Source
@@ -174,7 +174,7 @@ class Stage:
         return await self.store.jobs.create(await self.store.connectors.get(name), kind)
 
     @asynccontextmanager
-    async def service(self, **more: Any) -> AsyncIterator[Service]:
+    async def service(self, plan: FaultPlan | None = None, **more: Any) -> AsyncIterator[Service]:
         content = {
             "connectors": [{"connector_id": name} for name in ("one", "two")],
             "service.idling": 2,
@@ -182,7 +182,7 @@ class Stage:
             "callboard.sync.elasticsearch_patience": 30,
         }
         settings = read_mapping({**content, **more}, {}).settings
-        async with open_service(settings, embedded=self, sources={"plot": Plot}) as service:
+        async with open_service(settings, embedded=self, sources={"plot": Plot}, faults=plan) as service:
             service._state.teller.listeners.append(self.told.append)
             yield service
 
@@ -487,6 +487,13 @@ async def a_job_has_very_many_parts(stage: Stage) -> None:
     assert (await stage.run(await stage.job())).status is JobStatus.COMPLETED
 
 
+async def faults_are_rehearsed(stage: Stage) -> None:
+    await stage.make()
+    crash = faults.Rule(effect=faults.Crash(), match=faults.Match(actor="*/keeper", point="start"), times=1)
+    async with stage.service(FaultPlan([crash])):
+        await trio.sleep(10)
+
+
 Situation = Callable[[Stage], Awaitable[None]]
 
 SITUATIONS: Sequence[tuple[Situation, tuple[str, ...]]] = (
@@ -524,6 +531,7 @@ SITUATIONS: Sequence[tuple[Situation, tuple[str, ...]]] = (
     (a_message_comes_too_late, ("message_undelivered",)),
     (the_journal_itself_cannot_be_written, ("entries_dropped",)),
     (a_job_has_very_many_parts, ("entries_folded",)),
+    (faults_are_rehearsed, ("fault_injected",)),
 )  # fmt: skip
 
 
@@ -557,8 +565,8 @@ async def test_a_blocked_loop_is_told() -> None:
 
 def test_no_kind_is_forgotten() -> None:
     proved = {kind for _, kinds in SITUATIONS for kind in kinds} | {"loop_stalled"}
-    # Several services at one sync have tests of their own.
-    shared = {kind for kind in KINDS if kind.startswith(("lease_", "help_"))}
+    # Several services at one sync, and rehearsals of faults, have tests of their own.
+    shared = {kind for kind in KINDS if kind.startswith(("lease_", "help_", "fault_"))}
     assert proved | shared == set(KINDS)
 
 
