@@ -4,10 +4,14 @@
 set -euo pipefail
 role=${ROLE:-/callboard-role.json}
 
+elastic=$(< "$SECRETS/elastic_password")
+elastic=${elastic//\\/\\\\}
+elastic=${elastic//\"/\\\"}
+
 # ask METHOD PATH: sends standard input. The password goes through a file descriptor, so that no list of processes shows it.
 ask() {
   curl --silent --show-error --fail-with-body --retry 5 --retry-connrefused --output /dev/stderr \
-    --config <(printf 'user = "elastic:%s"\n' "$(< "$SECRETS/elastic_password")") \
+    --config <(printf 'user = "elastic:%s"\n' "$elastic") \
     --request "$1" --header 'Content-Type: application/json' --data-binary @- "$ELASTICSEARCH$2"
   echo >&2
 }
