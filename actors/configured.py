@@ -15,11 +15,16 @@ FIRST_PAUSE_S = 0.5
 
 
 def store_target(
-    settings: Settings, *, embedded: Any = None, role: Literal["service", "cli", "library"] = "service"
+    settings: Settings,
+    *,
+    embedded: Any = None,
+    through: Any = None,
+    role: Literal["service", "cli", "library"] = "service",
 ) -> Target:
     """Where the service's Elasticsearch is and as whom to speak to it. Raises `InvalidTarget`.
 
-    `embedded` takes the place of the configured host: a node inside this process, which asks for no credentials.
+    `embedded` takes the place of the configured host: a node inside this process, which asks for no credentials. `through` is an
+    application that takes the requests to the host and passes them on.
     """
     elasticsearch = settings.elasticsearch
     common: dict[str, Any] = {
@@ -43,6 +48,7 @@ def store_target(
     )
     return Target(
         url=elasticsearch.host,
+        through=through,
         headers=elasticsearch.headers,
         verify_certs=elasticsearch.verify_certs if elasticsearch.ssl else True,
         ca_certs=elasticsearch.ca_certs if elasticsearch.ssl else None,

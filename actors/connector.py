@@ -29,6 +29,7 @@ from .configured import content_target, engine_settings
 from .job import MakeSource, run_job
 from .journal.events import DraftValidated, JobNotStarted, SchemaKeptUp
 from .journal.telling import telling
+from .reminding import rehearsal_notes
 from .schedule_plan import Capabilities
 from .secrets import hidden, secrets_of
 from .service_state import ServiceState
@@ -309,6 +310,7 @@ class JobTask(Task):
                         worker_hostname=state.worker,
                         stop=state.stopping,
                         on_progress=ProgressLog(log, lambda: state.settings.elasticsearch.bulk.display_every),
+                        notes=rehearsal_notes(state.rehearsal),
                     )
         except TransitionRefused as exc:
             log.info("job.not_started", why=exc.why)

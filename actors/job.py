@@ -9,7 +9,7 @@ away is left as it is.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Literal
 
@@ -73,11 +73,13 @@ async def run_job(
     stop: trio.Event | None = None,
     if_interrupted: Literal["suspend", "cancel"] = "suspend",
     on_progress: Callable[[ProgressEvent], None] | None = None,
+    notes: Sequence[str] = (),
 ) -> SyncReport:
     """Claim a pending or suspended job, do its work, and write how it ended into the job and its connector.
 
     `content_store` writes documents with the connector's own key; by default everything goes through `store`. Set `stop` to
     end the job early: it is then suspended, or canceled if `if_interrupted` says so. Cancelled: the same, within seconds.
+    `notes` are sentences that the job's document and report shall carry beside their own.
     Raises `TransitionRefused` if the job cannot be claimed or its connector runs another one, and `StoreError` before the
     claim; afterwards what goes wrong is told by the report and the documents.
     """
@@ -116,6 +118,7 @@ async def run_job(
         stop=stop,
         if_interrupted=if_interrupted,
         on_progress=on_progress,
+        notes=notes,
     )
     return await running.run()
 
@@ -198,6 +201,7 @@ class _RunningJob:
         stop: trio.Event | None,
         if_interrupted: Literal["suspend", "cancel"],
         on_progress: Callable[[ProgressEvent], None] | None,
+        notes: Sequence[str],
     ) -> None:
         self._store, self._content_store, self._mine, self._connector = store, content_store, mine, connector
         self._goes_on = goes_on
@@ -206,7 +210,7 @@ class _RunningJob:
         self._run: SyncRun | None = None
         self._ending = _Ending()
         self._started_s = monotonic()
-        self._notes: tuple[str, ...] = ()
+        self._notes: tuple[str, ...] = tuple(notes)
         self._log = log.bind(job=mine.id, connector=connector.id, index=mine.connector.index_name)
 
     async def run(self) -> SyncReport:
@@ -267,9 +271,10 @@ class _RunningJob:
                 return _Outcome("completed")
             await source.validate()
             await source.ping()
-            plan, self._notes = await plan_of(
+            plan, noted = await plan_of(
                 self._store, job, source, rules, content_store=self._content_store, goes_on=self._goes_on
             )
+            self._notes = (*self._notes, *noted)
             self._run = SyncRun(
                 self._content_store,
                 source,

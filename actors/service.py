@@ -29,6 +29,7 @@ from ..runtime import (
     Backoff,
     ChildSpec,
     Event,
+    FaultPlan,
     RestartsExhausted,
     Supervisor,
     System,
@@ -47,6 +48,7 @@ from .janitor import Janitor
 from .journal.events import (
     ActorCrashed,
     ActorRestarted,
+    FaultInjected,
     LoopStalled,
     MessageUndelivered,
     ServiceStarted,
@@ -56,6 +58,7 @@ from .journal.events import (
 from .journal.keeping import JournalTask
 from .operations import Metrics, OperationsRefused, OperationsTask, check_address
 from .preflight import Finding, preflight
+from .reminding import RehearsalReminder
 from .scheduler import FOR_EVER, Scheduler, TooManyProblems
 from .service_state import ACTIONS, Action, ServiceEvent, ServiceState
 from .worker_name import own_name
@@ -171,13 +174,18 @@ def open_service(
     actions: Collection[Action] = ACTIONS,
     ignore_version: bool = False,
     environment: Mapping[str, str] | None = None,
+    faults: FaultPlan | None = None,
+    through: Any = None,
+    rehearsal: str = "",
 ) -> AbstractAsyncContextManager[Any]:
     """Run a service while the block runs. `settings` may be the path or the content of a `config.yml`.
 
     On Trio the block gets a `Service`. On asyncio it gets a `HostedService`, and the service runs in a thread of its own.
     `embedded` is a node inside this process, instead of an Elasticsearch; `sources` are own source classes by service type; `environment` fills variables
     in the settings (this process's own if None);
-    `on_event` is called with each `ServiceEvent` and must not block. Raises `ConfigurationProblem`, `PreflightFailed`,
+    `on_event` is called with each `ServiceEvent` and must not block.
+    For rehearsals, `faults` go wrong inside the service, and `through` is an application that takes the requests to Elasticsearch
+    and passes them on; `rehearsal` says in a few words what is injected, and everything that shows the service says it. Raises `ConfigurationProblem`, `PreflightFailed`,
     `StoreError` and `ExtractionUnavailable` before the block, and `TooManyProblems` out of it. Left or cancelled: running jobs are
     suspended, and go on from their checkpoints when a service claims them again.
     """
@@ -188,6 +196,9 @@ def open_service(
         "actions": actions,
         "ignore_version": ignore_version,
         "environment": os.environ if environment is None else environment,
+        "faults": faults,
+        "through": through,
+        "rehearsal": rehearsal or ("faults are injected" if faults is not None or through is not None else ""),
     }
     try:
         trio.lowlevel.current_task()
@@ -208,6 +219,9 @@ async def _open_on_trio(
     actions: Collection[Action],
     ignore_version: bool,
     environment: Mapping[str, str],
+    faults: FaultPlan | None,
+    through: Any,
+    rehearsal: str,
 ) -> AsyncIterator[Service]:
     ready = await _settings(settings, environment)
     elasticsearch = ready.elasticsearch
@@ -215,7 +229,7 @@ async def _open_on_trio(
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(
             open_store(
-                store_target(ready, embedded=embedded),
+                store_target(ready, embedded=embedded, through=through),
                 wait_s=elasticsearch.max_wait_duration,
                 wait_first_s=elasticsearch.initial_backoff_duration,
                 wait_factor=elasticsearch.backoff_multiplier,
@@ -232,15 +246,16 @@ async def _open_on_trio(
             extractor=extractor,
             checks=trio.CapacityLimiter(ready.service.max_concurrent_scheduling_tasks),
             on_event=on_event,
+            rehearsal=rehearsal,
         )
         metrics = Metrics()
         _listen(state, metrics)
         try:
             async with open_system(
-                "service", _root(state, metrics), shutdown_s=ready.callboard.shutdown_seconds
+                "service", _root(state, metrics), shutdown_s=ready.callboard.shutdown_seconds, faults=faults
             ) as system:
                 with system.events.calling(partial(_note_actor, state, system)):
-                    state.note(ServiceStarted())
+                    state.note(ServiceStarted(rehearsal=rehearsal))
                     yield Service(state, system, findings)
                     state.note(ServiceStopped())
                     state.stopping.set()
@@ -271,6 +286,8 @@ def _root(state: ServiceState, metrics: Metrics) -> Supervisor:
         children.append(
             ChildSpec(name="journal", start=lambda: JournalTask(state.store, state.journal), backoff=FOR_EVER)
         )
+    if state.rehearsal:
+        children.append(ChildSpec(name="rehearsal", start=lambda: RehearsalReminder(state.rehearsal), backoff=FOR_EVER))
     children += [ChildSpec(name="connectors", start=Supervisor, shutdown_s=state.settings.callboard.shutdown_seconds)]
     children.append(ChildSpec(name="scheduler", start=lambda: Scheduler(state), restart="transient", backoff=ONCE))
     if "cleanup" in state.actions:
@@ -321,5 +338,10 @@ def _note_actor(state: ServiceState, system: System, event: Event) -> None:
             state.note(SupervisorGaveUp(path=event.path, why=str(event.detail)))
         case "dead_letter" if not _is_replaced(system, event.detail):
             state.note(MessageUndelivered(path=event.path, message=type(event.detail).__name__))
+        case "fault":
+            fault = event.detail
+            state.note(
+                FaultInjected(path=fault.path, effect=fault.effect, point=fault.point, rule=fault.rule, what=fault.what)
+            )
         case "stalled":
             state.note(LoopStalled(path=event.path, stack=str(event.detail)))

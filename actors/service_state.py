@@ -82,6 +82,8 @@ class ServiceState:
     teller: Teller = attrs.field(factory=Teller)
     journal: Queue = attrs.field(factory=Queue)
     operations_url: str | None = None
+    rehearsal: str = ""
+    """Which faults are injected on purpose; empty if none are."""
     was_freed: bool = False
     """A job has ended since the scheduler last slept: what waits for its connector may start soon."""
     has_looked: bool = False

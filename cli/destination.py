@@ -13,6 +13,7 @@ import click
 
 from .exits import Exit
 from .failures import CommandFailed
+from .faults import faults_before, of_embedded_node
 from .options import DEFAULT_URL, read_secret_file
 from .profiles import DEFAULT_PROFILE, REFERENCE_FILE, Profile, load_profile, profile_path, read_profile_file
 from .prompting import ask_secret
@@ -20,6 +21,7 @@ from .terminal import note
 
 if TYPE_CHECKING:
     from ..actors.extraction import ExtractionSettings
+    from ..node.faults import FaultPlans
     from ..protocol.store import Store
 
 
@@ -155,12 +157,16 @@ def _checked(url: str) -> str:
 
 @asynccontextmanager
 async def open_destination(
-    destination: Destination, *, create: bool = False, extraction: ExtractionSettings | None = None
+    destination: Destination,
+    *,
+    create: bool = False,
+    extraction: ExtractionSettings | None = None,
+    faults: FaultPlans | None = None,
 ) -> AsyncIterator[Store]:
     """Open the store of a destination, for as long as the block runs.
 
     With `create`, an embedded data folder that does not exist is made; otherwise it is an error, so that reading never
-    leaves an empty folder behind. Raises `CommandFailed` or a `StoreError` that says what to do.
+    leaves an empty folder behind. `faults` go wrong between us and it. Raises `CommandFailed` or a `StoreError` that says what to do.
     """
     from ..protocol.store import RetryPolicy, Target, open_store
     from .one_shot import ALONE_PATIENCE_S
@@ -176,7 +182,8 @@ async def open_destination(
                 )
             from .embedding import open_embedded_node
 
-            app = await stack.enter_async_context(open_embedded_node(destination.embedded, extraction))
+            faulty = of_embedded_node(faults)
+            app = await stack.enter_async_context(open_embedded_node(destination.embedded, extraction, faulty))
             target = Target(embedded=app, retries=alone)
         elif destination.is_empty:
             from ..node import open_node
@@ -192,4 +199,5 @@ async def open_destination(
                 ca_certs=str(destination.ca_certs) if destination.ca_certs else None,
                 verify_certs=destination.verify_certs,
             )
+            target = await stack.enter_async_context(faults_before(target, faults))
         yield await stack.enter_async_context(open_store(target))

@@ -13,6 +13,7 @@ from .failures import CommandFailed
 
 if TYPE_CHECKING:
     from ..actors.extraction import ExtractionSettings
+    from ..node.faults import ServerFaultPlan
 
 
 @contextmanager
@@ -62,13 +63,15 @@ def _missing_parents(folder: Path) -> list[Path]:
 
 
 @asynccontextmanager
-async def open_embedded_node(folder: Path, extraction: ExtractionSettings | None = None) -> AsyncIterator[Any]:
-    """Open the built-in node on a folder without a socket, and give its ASGI application."""
+async def open_embedded_node(
+    folder: Path, extraction: ExtractionSettings | None = None, faults: ServerFaultPlan | None = None
+) -> AsyncIterator[Any]:
+    """Open the built-in node on a folder without a socket, and give its ASGI application. With `faults` it misbehaves."""
     from ..node import open_node
 
     async with (
         open_attachment_reader(extraction) as read_attachment,
-        open_node(folder, port=None, attachment_reader=read_attachment) as node,
+        open_node(folder, port=None, attachment_reader=read_attachment, faults=faults) as node,
     ):
         yield node.app
 

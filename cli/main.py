@@ -64,6 +64,9 @@ SECTIONS = (
         {
             "service": Entry("service:service", "Run the service: look after connectors, run their jobs."),
             "top": Entry("top:top", "Watch a running service."),
+            "fault-proxy": Entry(
+                "fault_proxy:fault_proxy", "Stand in front of a real server and misbehave, for rehearsals."
+            ),
             "config": Entry("config:config", "Look at the configuration of a service without running it."),
             "login": Entry("login:login", "Check credentials and remember them."),
             "extraction": Entry("extraction:extraction", "See the engines of text extraction, and fetch one."),

@@ -11,11 +11,12 @@ import click
 
 from .exits import Exit
 from .failures import CommandFailed
+from .faults import announce, faults_option, read_fault_plans
 from .options import Command
 from .terminal import note
 
 if TYPE_CHECKING:
-    from ..node.faults import ServerFaultPlan
+    from ..node.faults import FaultPlans
 
 
 @click.command(cls=Command)
@@ -32,12 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-exposed", is_flag=True, help="Listen where others can reach it, although it asks nobody for a password."
 )
-@click.option(
-    "--faults",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Misbehave as this YAML plan says: refuse, delay, cut, lose ... For rehearsals only.",
-)
+@faults_option("Misbehave as this YAML plan says: refuse, delay, cut, lose, restart ...")
 def node(host: str, port: int, data: Path | None, allow_exposed: bool, faults: Path | None) -> None:
     """Run the built-in node, a small Elasticsearch for this machine.
 
@@ -47,32 +43,11 @@ def node(host: str, port: int, data: Path | None, allow_exposed: bool, faults: P
     """
     from .running import run_async
 
-    plan = read_fault_plan(faults) if faults else None
-    run_async(_serve, host, port, data.expanduser().absolute() if data else None, allow_exposed, plan)
+    plans = read_fault_plans(faults, ("elasticsearch", "network")) if faults else None
+    run_async(_serve, host, port, data.expanduser().absolute() if data else None, allow_exposed, plans)
 
 
-def read_fault_plan(path: Path) -> ServerFaultPlan:
-    """Read a fault plan. Raises `CommandFailed` that names the rule and the key."""
-    import yaml
-
-    from ..node.faults import InvalidPlan, read_plan
-
-    try:
-        return read_plan(yaml.safe_load(path.expanduser().read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise CommandFailed(f"The fault plan {str(path)!r} does not exist.", code=Exit.NOT_FOUND) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise CommandFailed(
-            f"The fault plan {str(path)!r} cannot be used: it is not YAML{where}.", code=Exit.USAGE
-        ) from None
-    except InvalidPlan as error:
-        reason = " ".join(str(error).split())
-        raise CommandFailed(f"The fault plan {str(path)!r} cannot be used: {reason}", code=Exit.USAGE) from None
-
-
-async def _serve(host: str, port: int, data: Path | None, allow_exposed: bool, faults: ServerFaultPlan | None) -> None:
+async def _serve(host: str, port: int, data: Path | None, allow_exposed: bool, faults: FaultPlans | None) -> None:
     import trio
 
     from ..node import ExposedNode, open_node
@@ -88,15 +63,14 @@ async def _serve(host: str, port: int, data: Path | None, allow_exposed: bool, f
                     port=port,
                     attachment_reader=read_attachment,
                     allow_exposed=allow_exposed,
-                    faults=faults,
+                    faults=faults.elasticsearch if faults else None,
+                    network_faults=faults.network if faults else None,
                 ) as running,
             ):
                 keep()
                 kept = f"keeps its data in {data}" if data else "keeps nothing"
                 if faults is not None:
-                    note(
-                        f"REHEARSAL: {len(faults.rules)} fault rules are on (seed {faults.seed}). Do not trust this node."
-                    )
+                    announce(f"{faults.shown()}. Do not trust this node")
                 click.echo(f"Callboard node is ready at {running.url} and {kept}. Ctrl-C stops it.")
                 async for _ in signals:
                     note("Stopping ...")
@@ -106,10 +80,11 @@ async def _serve(host: str, port: int, data: Path | None, allow_exposed: bool, f
                 str(error), hint="Use --host 127.0.0.1, or say --allow-exposed if you mean it.", code=Exit.USAGE
             ) from error
         except OSError as error:
-            raise _cannot_listen(error, host, port) from error
+            raise cannot_listen(error, host, port) from error
 
 
-def _cannot_listen(error: OSError, host: str, port: int) -> BaseException:
+def cannot_listen(error: OSError, host: str, port: int) -> BaseException:
+    """Say what a person can do about a port that cannot be had; anything else is given back as it is."""
     match error.errno:
         case errno.EADDRINUSE:
             return CommandFailed(

@@ -15,11 +15,13 @@ import click
 
 from .exits import Exit
 from .failures import CommandFailed, explain
+from .faults import announce, faults_before, faults_option, of_embedded_node, read_fault_plans
 from .options import Command
 
 if TYPE_CHECKING:
     from ..actors.configuration import ReadResult, Settings
     from ..actors.service import Service
+    from ..node.faults import FaultPlans
 
 RUNNING = ("schedule", "sync_content", "sync_access_control", "cleanup")
 ALONE = ("list", "config")
@@ -37,6 +39,7 @@ class Wanted:
     log_level: str | None
     as_ecs: bool
     embedded: Path | None
+    faults: FaultPlans | None
 
 
 def _version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
@@ -72,6 +75,7 @@ def _version(context: click.Context, _parameter: click.Parameter, wanted: bool) 
     type=click.Path(path_type=Path),
     help="Run the built-in node on this data folder in the same process, instead of an Elasticsearch.",
 )
+@faults_option("Inject faults into the service and on its way to Elasticsearch, as this YAML plan says, loudly marked.")
 @click.option(
     "-v", "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version."
 )
@@ -84,6 +88,7 @@ def service(
     service_type: str | None,
     uvloop: bool,
     embedded: Path | None,
+    faults: Path | None,
 ) -> int:
     """Run the service: look after connectors, run their jobs.
 
@@ -105,6 +110,7 @@ def service(
         "DEBUG" if debug else log_level.upper() if log_level else None,
         filebeat,
         embedded.expanduser().absolute() if embedded else None,
+        read_fault_plans(faults, ("runtime", "elasticsearch", "network")) if faults else None,
     )
     import trio
 
@@ -180,6 +186,8 @@ async def _run(wanted: Wanted) -> int:
     result = await blocking(read, wanted.file)
     configure_logging(result.settings, level=wanted.log_level, as_ecs=wanted.as_ecs)
     log = structlog.get_logger("callboard.service")
+    if wanted.faults is not None and not wanted.as_ecs:
+        announce(f"{wanted.faults.shown()}. Do not trust this service")
     for warning in result.warnings:
         log.warning("configuration", key=warning.key, text=warning.text)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
@@ -277,6 +285,7 @@ async def _watchdog(service: Service) -> None:
 
 @asynccontextmanager
 async def _opened(wanted: Wanted, settings: Settings) -> AsyncIterator[Service]:
+    from ..actors.configured import store_target
     from ..actors.extraction import ExtractionUnavailable
     from ..actors.operations import OperationsRefused
     from ..actors.preflight import PreflightFailed
@@ -291,10 +300,19 @@ async def _opened(wanted: Wanted, settings: Settings) -> AsyncIterator[Service]:
             app = None
             if wanted.embedded is not None:
                 keep = stack.enter_context(data_folder(wanted.embedded))
-                app = await stack.enter_async_context(open_embedded_node(wanted.embedded))
+                faulty = of_embedded_node(wanted.faults)
+                app = await stack.enter_async_context(open_embedded_node(wanted.embedded, faults=faulty))
                 keep()
+            rehearsal: dict[str, Any] = {}
+            if wanted.faults is not None:
+                plain = store_target(settings, embedded=app)
+                target = (
+                    plain if app is not None else await stack.enter_async_context(faults_before(plain, wanted.faults))
+                )
+                shown = wanted.faults.shown()
+                rehearsal = {"faults": wanted.faults.runtime, "through": target.through, "rehearsal": shown}
             yield await stack.enter_async_context(
-                open_service(settings, embedded=app, actions=actions, ignore_version=is_ignored)
+                open_service(settings, embedded=app, actions=actions, ignore_version=is_ignored, **rehearsal)
             )
     except PreflightFailed as problem:
         raise CommandFailed(

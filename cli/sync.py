@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -11,6 +12,7 @@ import click
 
 from .exits import Exit
 from .failures import one_line
+from .faults import announce, faults_option, read_fault_plans
 from .job import JOB_TYPES
 from .options import Command, again, destination_options, format_option
 from .settings import parse_assignments
@@ -19,6 +21,7 @@ from .terminal import counted, in_bytes, in_seconds, is_quiet, note, print_json
 if TYPE_CHECKING:
     from ..actors.extraction import ExtractionSettings
     from ..actors.rehearsal import Rehearsal
+    from ..node.faults import FaultPlans
     from .destination import Destination
     from .one_shot import Ended
 
@@ -34,6 +37,7 @@ class Wish:
     quiet: bool = False
     extraction: ExtractionSettings | None = None
     """How files become text, if a configuration file says it."""
+    faults: FaultPlans | None = None
 
 
 @click.command(cls=Command)
@@ -66,6 +70,7 @@ class Wish:
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be indexed, changed and deleted, and write nothing anywhere."
 )
+@faults_option("Inject faults on the way to the server, as this YAML plan says, loudly marked.")
 @destination_options
 @format_option("text", "json", default="text")
 def sync(
@@ -75,6 +80,7 @@ def sync(
     index_name: str,
     kind: str,
     dry_run: bool,
+    faults: Path | None,
     format_: str,
     **where: Any,
 ) -> int:
@@ -97,7 +103,14 @@ def sync(
         kind=kind.lower(),
         quiet=is_quiet(),
         extraction=_extraction(),
+        faults=read_fault_plans(faults, ("elasticsearch", "network")) if faults else None,
     )
+    if dry_run and wish.faults is not None:
+        raise click.UsageError(
+            "--faults and --dry-run do not go together: a dry run sends nothing that could go wrong."
+        )
+    if wish.faults is not None:
+        announce(wish.faults.shown())
     if dry_run:
         return _rehearsed(Destination.chosen(**where), wish, format_)
     ended = run_async(_sync, Destination.chosen(**where), wish)
@@ -204,7 +217,7 @@ async def _sync(destination: Destination, wish: Wish) -> Ended:
         # Asked before anything is made: a mistyped folder must not leave an index behind.
         await check_source(wish.service_type, configuration)
     with data_folder(destination.embedded) as keep:
-        async with open_destination(destination, create=True, extraction=wish.extraction) as store:
+        async with open_destination(destination, create=True, extraction=wish.extraction, faults=wish.faults) as store:
             await store.ensure_indices()
             connector = await connector_for(store, wish.service_type, wish.index_name, wish.values, wish.index_name)
             keep()

@@ -489,8 +489,26 @@ class ScheduleMissed(Happening):
 
 @event("The service has started.")
 class ServiceStarted(Happening):
+    rehearsal: str = ""
+
     def sentence(self) -> str:
-        return "The service started."
+        return f"The service started a REHEARSAL: {self.rehearsal}." if self.rehearsal else "The service started."
+
+
+@event(
+    "In a rehearsal: a rule of the fault plan has hit an actor, a stream, a budget or a worker process.",
+    level="warning",
+)
+class FaultInjected(Happening):
+    path: str
+    effect: str
+    point: str
+    rule: str
+    what: str = ""
+
+    def sentence(self) -> str:
+        what = f" ({self.what})" if self.what else ""
+        return f"REHEARSAL: the fault rule {self.rule} injected {self.effect} at {self.point}{what} of {self.path or 'the service'}."
 
 
 @event("The service is stopping in order.")

@@ -112,7 +112,8 @@ class OperationsApp:
                 text = self.metrics.exposition(state, self.system.tree())
                 return Response(text.encode(), media_type="text/plain; version=0.0.4; charset=utf-8")
             case ["health"]:
-                return answer({"status": "ok"})
+                rehearsal = {"rehearsal": state.rehearsal} if state.rehearsal else {}
+                return answer({"status": "ok", **rehearsal})
             case ["tree"]:
                 return answer(tree_view(self.system.tree()))
             case ["api", "overview"]:

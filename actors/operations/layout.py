@@ -112,6 +112,8 @@ class Frame:
     """There is a session to leave: the visitor came in with a token."""
     notice: str = ""
     at: datetime | None = None
+    rehearsal: str = ""
+    """Which faults are injected on purpose."""
 
 
 def document(page: Rendered, frame: Frame) -> bytes:
@@ -171,12 +173,27 @@ def document(page: Rendered, frame: Frame) -> bytes:
     body = element(
         "body",
         element("a", "Skip to the content", href="#content", class_="skip"),
+        _rehearsal(frame.rehearsal),
         head,
         main,
         foot,
         data_stream=stream,
     )
     return _whole(page.title, body, frame.form_token)
+
+
+def _rehearsal(what: str) -> Child:
+    """What nobody can overlook: that this service is not to be trusted."""
+    if not what:
+        return None
+    said = element("strong", "Rehearsal. ")
+    return element(
+        "p",
+        said,
+        f"Faults are injected on purpose: {what}. Do not trust this service.",
+        class_="rehearsal",
+        role="alert",
+    )
 
 
 def bare_document(title: str, *content: Child, form_token: str = "") -> bytes:

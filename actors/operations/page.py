@@ -135,6 +135,7 @@ class Page:
             worker=self._state.worker,
             may_leave=self._access.needs_token,
             notice=request.fields.get("told", ""),
+            rehearsal=self._state.rehearsal,
         )
         return Response(layout.document(page, frame), status, HTML, (*SECURITY_HEADERS, *extra))
 

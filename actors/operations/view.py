@@ -21,6 +21,7 @@ def overview(state: ServiceState) -> dict[str, Any]:
     return {
         "at": now().isoformat(),
         "worker": state.worker,
+        "rehearsal": state.rehearsal,
         "connectors": [connector_view(state, connector_id) for connector_id in sorted(state.connectors)],
         "jobs": [job_view(state, job_id) for job_id in list(state.running)],
         "waiting": [

@@ -21,7 +21,7 @@ from .plan import (
 )
 from .sections import FaultPlans, read_plans
 from .server import ConnectionCut, ConnectionRefused, FaultyApp
-from .standing import FaultyServer, open_faulty_server
+from .standing import FaultyServer, open_faulty_server, open_faulty_way
 from .transport import FaultyTransport
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "StaleRead",
     "Status",
     "open_faulty_server",
+    "open_faulty_way",
     "read_plan",
     "read_plans",
 ]

@@ -54,18 +54,35 @@ class ForwardingApp:
     It remembers the last thousand points in time and scrolls that were opened, so that a restart can be played that loses them.
     """
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self._client = client
+    def __init__(
+        self, client: httpx.AsyncClient, *, passes_cuts: bool = False, extensions: dict[str, Any] | None = None
+    ) -> None:
+        self._client, self._passes_cuts, self._extensions = client, passes_cuts, extensions
         self._contexts: OrderedDict[str, _OpenContext] = OrderedDict()
 
     @classmethod
     @asynccontextmanager
     async def to(
-        cls, url: str, *, timeout_s: float = 300, verify: ssl.SSLContext | bool = True
+        cls,
+        url: str,
+        *,
+        timeout_s: float = 300,
+        verify: ssl.SSLContext | bool = True,
+        by_way_of: tuple[str, int] | None = None,
+        passes_cuts: bool = False,
     ) -> AsyncIterator[ForwardingApp]:
-        """Forward to the server at `url` while the context is open."""
-        async with httpx.AsyncClient(base_url=url, timeout=timeout_s, verify=verify) as client:
-            yield cls(client)
+        """Forward to the server at `url` while the context is open.
+
+        `by_way_of`: a host and port to connect to on the way, such as those of a `FaultProxy`. What the server is called does not
+        change by that. `passes_cuts`: a connection that breaks is raised as a `ConnectionError`, instead of an answer 502.
+        """
+        there, headers, extensions = httpx.URL(url), {}, {}
+        if by_way_of is not None:
+            headers = {"host": there.netloc.decode()}
+            extensions = {"sni_hostname": there.host}
+            there = there.copy_with(host=by_way_of[0], port=by_way_of[1])
+        async with httpx.AsyncClient(base_url=there, timeout=timeout_s, verify=verify, headers=headers) as client:
+            yield cls(client, passes_cuts=passes_cuts, extensions=extensions)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -77,7 +94,9 @@ class ForwardingApp:
         if not any(name.lower() == b"accept-encoding" for name, _ in headers):
             # Or the client here would ask for what whoever asks cannot read.
             headers.append((b"accept-encoding", b"identity"))
-        request = self._client.build_request(scope["method"], _target(scope), headers=headers, content=body)
+        request = self._client.build_request(
+            scope["method"], _target(scope), headers=headers, content=body, extensions=self._extensions
+        )
         try:
             # The raw bytes go on as they came, compressed or not, so that the headers stay true.
             answer = await self._client.send(request, stream=True)
@@ -86,6 +105,9 @@ class ForwardingApp:
             finally:
                 await answer.aclose()
         except httpx.TransportError as error:
+            if self._passes_cuts:
+                kind = ConnectionRefusedError if isinstance(error, httpx.ConnectError) else ConnectionResetError
+                raise kind(f"the connection to the server broke: {error}") from error
             await respond(
                 send, 502, f'{{"error": "the server behind cannot be reached: {type(error).__name__}"}}'.encode()
             )
@@ -113,6 +135,7 @@ class ForwardingApp:
                 httpx.URL(path),
                 headers=[*opened.headers, (b"content-type", b"application/json")],
                 content=orjson.dumps(body),
+                extensions=self._extensions,
             )
             try:
                 await self._client.send(request)

@@ -96,8 +96,9 @@ class Wire:
     def __init__(self, target: Target, on_retry: Callable[[Retrying], None] | None = None) -> None:
         self.target = target
         node_class: Any = LeanNode
-        if target.embedded is not None:
-            node_class = embedded_node_class(target.embedded)
+        inside = target.through if target.embedded is None else target.embedded
+        if inside is not None:
+            node_class = embedded_node_class(inside)
         elif target.transport == "httpx":
             node_class = "httpxasync"
         self.client = StoreClient(

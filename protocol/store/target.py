@@ -59,8 +59,12 @@ class Target:
     """Use the `_connector` API where it does what is needed and the server has it; else write to the indices."""
     embedded: Any = attrs.field(default=None, kw_only=True, repr=lambda app: "..." if app is not None else "None")
     """An ASGI application or an `httpx.AsyncBaseTransport`, spoken to inside this process."""
+    through: Any = attrs.field(default=None, kw_only=True, repr=lambda app: "..." if app is not None else "None")
+    """An ASGI application that takes all requests in place of the server at `url`, and passes them on: how faults get between."""
 
     def __attrs_post_init__(self) -> None:
+        if self.through is not None and self.url is None:
+            raise InvalidTarget("`through` stands before a server: give its URL, or put it round the embedded node.")
         if (self.url is None) == (self.embedded is None):
             raise InvalidTarget(
                 "Give either the URL of an Elasticsearch or an embedded node, not both and not neither."
@@ -167,7 +171,7 @@ class Target:
             http_compress=self.compress,
             verify_certs=self.verify_certs,
             ssl_context=self._ssl_context() if address.scheme == "https" else None,
-            _extras={EMBEDDED_EXTRA: self.embedded},
+            _extras={EMBEDDED_EXTRA: self.through if self.embedded is None else self.embedded},
         )
 
     def _ssl_context(self) -> ssl.SSLContext:

@@ -227,7 +227,7 @@ def test_a_node_rehearses_faults_and_says_so_loudly(callboard: Any, tmp_path: Pa
     assert process.stdout is not None
     assert process.stderr is not None
     url = process.stdout.readline().split(" at ")[1].split(" ")[0]
-    assert "REHEARSAL: 1 fault rules are on" in process.stderr.readline()
+    assert "REHEARSAL: faults are injected on purpose: 1 elasticsearch rule (seed 0)" in process.stderr.readline()
     with pytest.raises(urllib.error.HTTPError) as caught, urllib.request.urlopen(f"{url}/nope"):
         pass
     assert caught.value.code == 503

@@ -61,7 +61,7 @@ NAMES_NOTHING = {
 """These have no id that could be unknown, or take it as "none yet"."""
 
 OTHERS = {
-    *("completion", "config check", "config show", "demo", "doctor", "extract", "extraction fetch-tika"),
+    *("completion", "config check", "config show", "demo", "doctor", "extract", "extraction fetch-tika", "fault-proxy"),
     *("extraction-service", "login", "node", "service", "source check", "source describe", "source list"),
     *("source new", "top"),
 }
