@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
+import yaml
 
 from callboard.node.faults import FaultPlans, InvalidPlan, LoseResponse, Rule, ServerFaultPlan, read_plans
+from callboard.node.faults.plan import EFFECTS as SERVER_EFFECTS
 from callboard.runtime.faults import Crash, FaultPlan, NetworkFaultPlan, network
 from callboard.runtime.faults import Rule as RuntimeRule
+from callboard.runtime.faults.plan import EFFECTS as RUNTIME_EFFECTS
 
 
 def test_each_section_is_read_and_the_seed_is_for_all_that_have_none() -> None:
@@ -60,3 +67,22 @@ def test_a_wrong_file_says_which_section_and_rule(content: Any, said: str) -> No
     with pytest.raises(InvalidPlan) as caught:
         read_plans(content)
     assert said in str(caught.value)
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "fault-injection.md"
+
+
+def test_the_plans_in_the_documentation_can_be_read() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) >= 3
+    for block in blocks:
+        assert read_plans(yaml.safe_load(block)).shown()
+
+
+@pytest.mark.parametrize("effects", [RUNTIME_EFFECTS, SERVER_EFFECTS, network.EFFECTS])
+def test_every_effect_and_each_of_its_settings_is_documented(effects: Mapping[str, type[Any]]) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for name, effect in effects.items():
+        assert f"`{name}`" in page
+        for field in attrs.fields(effect):
+            assert field.metadata.get("python_only") or f"`{field.name}`" in page, f"{name}.{field.name}"
