@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 
 from .exits import Exit
@@ -37,13 +40,14 @@ DEFAULT_URL = "http://127.0.0.1:8089"
 def top(url: str, token_file: Path | None, every_s: float, once: bool, format_: str) -> int:
     """Watch a running service.
 
-    It shows connectors, running jobs and what limits them. Press q to leave.
+    It shows connectors, running jobs and what limits them. Arrows, PgUp and PgDn scroll; press q to leave.
 
     The service needs `callboard.operations.enabled: true`. JSON shows the facts once, for scripts.
     """
     import httpx
     from rich.console import Console
-    from rich.live import Live
+
+    from .top_screen import everything
 
     token = read_secret_file(token_file, "token") if token_file else os.environ.get("CALLBOARD_OPERATIONS_TOKEN")
     headers = {"authorization": f"Bearer {token}"} if token else {}
@@ -53,15 +57,10 @@ def top(url: str, token_file: Path | None, every_s: float, once: bool, format_: 
             print_json(seen)
             return Exit.DONE
         console = Console()
-        if once or not sys.stdout.isatty():
-            console.print(screen(seen))
+        if once or not console.is_terminal or console.is_dumb_terminal:
+            console.print(everything(seen, console.width))
             return Exit.DONE
-        with _keys() as pressed, Live(screen(seen), console=console, screen=True, auto_refresh=False) as live:
-            while not pressed(every_s):
-                try:
-                    live.update(screen(_look(client, url)), refresh=True)
-                except CommandFailed as problem:
-                    live.update(screen({**seen, "problem": problem.message}), refresh=True)
+        _watch(console, Looker(client, url, every_s, seen))
     return Exit.DONE
 
 
@@ -101,61 +100,112 @@ def _facts(answer: Any) -> dict[str, Any] | None:
     return told if isinstance(told, dict) and "worker" in told else None
 
 
+@attrs.define
+class Looker:
+    """Looks at the service again and again, in a thread of its own: a service that hangs must not hang the keys."""
+
+    client: Any
+    url: str
+    every_s: float
+    seen: Mapping[str, Any]
+    problem: str = ""
+    seen_at_s: float = attrs.field(factory=time.monotonic)
+    _telling: threading.Lock = attrs.field(factory=threading.Lock)
+
+    def run(self, news: int, over: threading.Event) -> None:
+        """Look until it is over, and write a byte to `news` after each look."""
+        while not over.wait(self.every_s):
+            try:
+                self.seen, self.problem = _look(self.client, self.url), ""
+                self.seen_at_s = time.monotonic()
+            except CommandFailed as problem:
+                self.problem = problem.message
+            except RuntimeError:
+                # The client was closed while it was used: it is over.
+                return
+            with self._telling:
+                if over.is_set():
+                    return
+                _tell(news)
+
+    def end(self, over: threading.Event) -> None:
+        """Nobody listens any more."""
+        with self._telling:
+            over.set()
+
+
+def _tell(news: int) -> None:
+    try:
+        os.write(news, b".")
+    except BlockingIOError:
+        # Full: whoever listens has enough to wake up for.
+        return
+
+
+def _watch(console: Any, looker: Looker) -> None:
+    """Draw until somebody leaves."""
+    from rich.live import Live
+
+    from .top_screen import Canvas, View, wishes
+
+    canvas, view = Canvas(console), View()
+    over = threading.Event()
+    with _pipe() as (hears, tells), _keys() as keyboard, _resizes(tells):
+        threading.Thread(target=looker.run, args=(tells, over), daemon=True).start()
+        drawn, total, room = canvas.frame(looker.seen, view)
+        try:
+            with Live(drawn, console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
+                while True:
+                    ready = select.select([hears, *keyboard], [], [], 1.0)[0]
+                    if hears in ready:
+                        os.read(hears, 4096)
+                    for wish in wishes(os.read(keyboard[0], 1024) or b"q") if keyboard and keyboard[0] in ready else ():
+                        if wish == "leave":
+                            return
+                        view = view.moved(wish, total, room)
+                    silent_s = time.monotonic() - looker.seen_at_s
+                    drawn, total, room = canvas.frame(looker.seen, view, problem=looker.problem, silent_s=silent_s)
+                    view = view.within(total, room)
+                    live.update(drawn, refresh=True)
+        finally:
+            looker.end(over)
+
+
 @contextmanager
-def _keys() -> Iterator[Any]:
-    """Read single keys while the block runs; gives a function that waits and tells whether to leave."""
+def _pipe() -> Iterator[tuple[int, int]]:
+    hears, tells = os.pipe()
+    os.set_blocking(tells, False)
+    try:
+        yield hears, tells
+    finally:
+        os.close(tells)
+        os.close(hears)
+
+
+@contextmanager
+def _resizes(news: int) -> Iterator[None]:
+    """While the block runs, a terminal that changes its size is news."""
+
+    before = signal.signal(signal.SIGWINCH, lambda *_: _tell(news))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGWINCH, before)
+
+
+@contextmanager
+def _keys() -> Iterator[list[int]]:
+    """While the block runs, keys come one by one from the file in the list; the list is empty if nobody can type."""
     import termios
     import tty
 
     if not sys.stdin.isatty():
-        yield lambda seconds: time.sleep(seconds)
+        yield []
         return
-    before = termios.tcgetattr(sys.stdin)
-    tty.setcbreak(sys.stdin)
-
-    def pressed(seconds: float) -> bool:
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            if select.select([sys.stdin], [], [], left)[0] and sys.stdin.read(1) in ("q", "Q", ""):
-                return True
-        return False
-
+    keyboard = sys.stdin.fileno()
+    before = termios.tcgetattr(keyboard)
+    tty.setcbreak(keyboard)
     try:
-        yield pressed
+        yield [keyboard]
     finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
-
-
-def screen(seen: Mapping[str, Any]) -> Any:
-    """Everything on one screen, made of what `/api/overview` says."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    jobs = Table(title=f"Running jobs ({len(seen['jobs'])})", expand=True, title_justify="left")
-    for name in ("Connector", "Kind", "Listed", "Indexed", "Deleted", "Failed", "Docs/s", "Limited by"):
-        jobs.add_column(
-            name, justify="right" if name in ("Listed", "Indexed", "Deleted", "Failed", "Docs/s") else "left"
-        )
-    for job in seen["jobs"]:
-        at = job["progress"] or {}
-        rate = at["listed"] / at["seconds"] if at.get("seconds") else 0.0
-        numbers = [f"{at.get(name, 0):,}" for name in ("listed", "indexed", "deleted", "failed")]
-        jobs.add_row(Text(job["connector_id"]), job["job_type"], *numbers, f"{rate:,.0f}", at.get("waiting_on", ""))
-    connectors = Table(title=f"Connectors ({len(seen['connectors'])})", expand=True, title_justify="left")
-    for name in ("Connector", "Source", "Health", "Last sync", "Next sync", "Why"):
-        connectors.add_column(name, no_wrap=True)
-    colours = {"ok": "green", "failing": "red"}
-    for one in sorted(seen["connectors"], key=lambda each: (each["health"] == "ok", each["id"])):
-        health = Text(one["health"], style=colours.get(one["health"], "yellow"))
-        last = (one["last_synced"] or "never")[:19].replace("T", " ")
-        following = (one["next_sync"] or "-")[:19].replace("T", " ")
-        why = Text(str(one["why"] or ""))
-        connectors.add_row(
-            Text(one["name"] or one["id"]), Text(one["service_type"] or "-"), health, last, following, why
-        )
-    head = Text(
-        f"callboard  {seen['worker']}  {seen['at'][11:19]} UTC  {len(seen['waiting'])} waiting   q: leave", style="bold"
-    )
-    problem = [Text(str(seen["problem"]), style="red")] if seen.get("problem") else []
-    return Group(head, *problem, jobs, connectors)
+        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)

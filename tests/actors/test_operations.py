@@ -203,7 +203,7 @@ def test_a_job_becomes_a_trace() -> None:
 def test_the_terminal_shows_what_runs() -> None:
     from rich.console import Console
 
-    from callboard.cli.top import screen
+    from callboard.cli.top_screen import everything
 
     job = {"connector_id": "wiki", "job_type": "full", "partitions": []}
     progress = {"listed": 1200, "indexed": 1000, "deleted": 1, "failed": 2, "seconds": 10.0, "waiting_on": "source"}
@@ -218,7 +218,7 @@ def test_the_terminal_shows_what_runs() -> None:
     }
     for width in (60, 140):
         console = Console(width=width, record=True, file=io.StringIO())
-        console.print(screen(seen))
+        console.print(everything(seen, width))
         shown = console.export_text()
         assert "wiki" in shown
     assert "1,200" in shown
