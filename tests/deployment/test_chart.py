@@ -14,6 +14,7 @@ import yaml
 
 from callboard import __version__
 from callboard.actors.configuration import ReadResult, Settings
+from callboard.actors.journal.events import listed
 from callboard.actors.operations import METRICS
 
 from .conftest import CHECKOUT, DEPLOY, Parse
@@ -172,6 +173,42 @@ def test_the_chart_is_of_this_version() -> None:
     assert chart["appVersion"] == __version__
     assert chart["version"] == __version__
     assert "dynamic" in tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def test_the_values_that_the_page_shows_can_be_used(accepted: Callable[[dict[str, Any]], ReadResult]) -> None:
+    page = (CHECKOUT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    (shown,) = (text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if text.startswith("image:"))
+    values = yaml.safe_load(shown)
+    assert helm.lint(CHART, values, strict=True)["errors"] == []
+    settings = accepted(yaml.safe_load(one(values, "Secret")["stringData"]["config.yml"])).settings
+    assert settings.service.max_concurrent_content_syncs == 2
+    mounts = one(values, "Deployment")["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+    assert str(settings.elasticsearch.ca_certs).startswith(tuple(mount["mountPath"] for mount in mounts))
+
+
+def test_the_scalers_ask_what_the_page_says() -> None:
+    page = (CHECKOUT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    query = one(EVERYTHING, "ScaledObject")["spec"]["triggers"][0]["metadata"]["query"]
+    assert f"    {re.sub(r'{[^}]*}', '', query)}\n" in page
+    assert "name: {as: callboard_work}" in page
+
+
+def test_every_alert_asks_for_what_is_served_and_names_a_page() -> None:
+    alerts = yaml.safe_load((DEPLOY / "alerts.yml").read_text(encoding="utf-8"))["groups"][0]["rules"]
+    production = (CHECKOUT / "docs" / "production.md").read_text(encoding="utf-8")
+    served = {metric.name: metric for metric in METRICS}
+    kinds = {event.kind for event in listed()}
+    for alert in alerts:
+        expression = alert["expr"]
+        (name,) = re.findall(r"callboard_\w+", expression)
+        for label, value in re.findall(r'(\w+)="(\w+)"', expression):
+            assert label in served[name].labels, expression
+            assert label != "kind" or value in kinds, expression
+        assert served[name].kind == ("counter" if "increase(" in expression else "gauge"), expression
+        assert (CHECKOUT / alert["annotations"]["page"]).exists()
+        assert f"`{expression}`" in production, "the page has every alert"
+    rows = [line for line in production.splitlines() if line.startswith("|") and "callboard_" in line.split("|")[2]]
+    assert len(alerts) == len(rows)
 
 
 def test_the_dashboard_shows_metrics_that_are_served() -> None:

@@ -81,6 +81,14 @@ def test_links_to_places_in_a_page_lead_there(page: Path) -> None:
         assert place in headings, f"{target}#{place}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_file_of_the_checkout_that_a_page_names_exists(page: Path) -> None:
+    tops = "actors|bench|cli|deploy|docs|node|protocol|runtime|sources|tests"
+    named = re.findall(rf"`((?:{tops})/[\w./-]+)`", prose(page))
+    made = ("deploy/secrets",)
+    assert [one for one in named if not one.startswith(made) and not (ROOT / one).exists()] == []
+
+
 # Commands
 
 
@@ -113,7 +121,10 @@ def test_every_command_of_a_page_exists(page: Path) -> None:
     found += re.findall(r"^(?: {4,}|\$ )?((?:docker compose .* )?callboard [a-z-]+ .*)$", text, re.MULTILINE)
     for line in found:
         words = re.sub(r'"[^"]*"|\'[^\']*\'', "words", line.partition(" #")[0]).split()
-        words = words[words.index("callboard") + 1 :]
+        # In a container the name comes twice: that of the service, and that of the command.
+        words = (
+            words[len(words) - words[::-1].index("callboard") :] if words[:2] == ["docker", "compose"] else words[1:]
+        )
         for mark in (";", "|", "||", "&&", ">", "..."):
             words = words[: words.index(mark)] if mark in words else words
         words = [word.rstrip(";,") for word in words]
