@@ -242,7 +242,9 @@ class _SharedKey(httpx.Auth):
 
 def _explained(error: SourceError, what: str) -> SourceError:
     match error:
-        case PermissionDenied() | CredentialsError() if "AuthenticationFailed" in str(error):
+        case PermissionDenied() | CredentialsError() if "failed to authenticate" in str(
+            error
+        ) or "AuthenticationFailed" in str(error):
             return CredentialsError(
                 "Azure Blob Storage does not accept the account key. Check account name, key and clock."
             )

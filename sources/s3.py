@@ -288,7 +288,7 @@ def _explained(error: SourceError, bucket: str | None) -> SourceError:
 
 
 def _rule_problems(rules: JSON) -> Iterator[AdvancedRulesProblem]:
-    if rules in ({}, []):
+    if not rules:
         return
     if not isinstance(rules, list):
         yield AdvancedRulesProblem("Advanced rules are a list of objects with the keys bucket, prefix and extension.")

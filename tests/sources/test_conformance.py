@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import socket
 import sys
-import threading
-from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
@@ -29,62 +26,6 @@ _spec.loader.exec_module(servers)
 
 ROWS = 3500
 WRONG = "wr0ng-&-secret"
-
-
-class Tunnel:
-    """Passes bytes on to a server on loopback, in threads of its own, until it is cut."""
-
-    def __init__(self, port: int) -> None:
-        self._server_port = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._ends: list[socket.socket] = [self._listener]
-        self._threads: list[threading.Thread] = []
-        self.port = self._listener.getsockname()[1]
-        self._start(self._accept)
-
-    def cut(self) -> None:
-        """End every connection and take no other. Returns when all is gone."""
-        for end in list(self._ends):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        for thread in list(self._threads):
-            thread.join(10)
-        for end in self._ends:
-            end.close()
-
-    def _start(self, function, *arguments) -> None:
-        self._threads.append(threading.Thread(target=function, args=arguments))
-        self._threads[-1].start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._server_port))
-                self._ends += [client, server]
-                self._start(self._pump, client, server)
-                self._start(self._pump, server, client)
-
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while chunk := source.recv(65_536):
-                sink.sendall(chunk)
-        for end in (source, sink):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-
-@pytest.fixture
-def tunnel_to():
-    opened = []
-
-    def tunnel(port):
-        opened.append(Tunnel(port))
-        return opened[-1]
-
-    yield tunnel
-    for one in opened:
-        one.cut()
 
 
 class TestDirectory(SourceConformance):
