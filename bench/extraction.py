@@ -1,10 +1,12 @@
 """How fast files become text: each engine through the extractor and through a whole sync into the built-in node, beside the bare
 engine in a loop in this process.
 
-    python bench/extraction.py FOLDER [--engine plain|embedded|tika] [--copies 20] [--workers 2]
+    python bench/extraction.py FOLDER [--engine plain|embedded|tika|service] [--copies 20] [--workers 2]
 
-FOLDER holds the files to read, say the corpus of the tests. Prints a table: files and megabytes per second, wall time, peak memory of this
-process and of its children.
+FOLDER holds the files to read, say the corpus of the tests (`python bench/extraction.py --corpus FOLDER` has them made). `service` asks an
+extraction service over HTTP: `callboard extraction-service` with the embedded engine, in a process of its own. Each engine has three rows:
+through the extractor, through a sync that reads files here, and through a sync that sends them as attachments to the pipeline of the
+built-in node. Prints a table: files and megabytes per second, wall time, peak memory of this process and of its children.
 """
 
 from __future__ import annotations
@@ -13,9 +15,13 @@ import argparse
 import os
 import platform
 import resource
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +29,22 @@ import attrs
 import structlog
 import trio
 
-from callboard.actors.extraction import ExtractionSettings, ExtractionUnavailable, Status, is_accepted, open_extractor
+from callboard.actors.extraction import (
+    DEFAULT_EXTENSIONS,
+    ExtractionSettings,
+    ExtractionUnavailable,
+    Status,
+    attachment_reader,
+    is_accepted,
+    open_extractor,
+)
 from callboard.actors.sync import sync
 from callboard.node import open_node
+from callboard.protocol import Pipeline
 from callboard.protocol.store import Target, open_store
 from callboard.sources.source import ContentRef, Document, Item, Partition, Source
+
+ENGINES = ("plain", "embedded", "service", "tika")
 
 
 async def chunks_of(content: bytes) -> AsyncIterator[bytes]:
@@ -35,10 +52,34 @@ async def chunks_of(content: bytes) -> AsyncIterator[bytes]:
         yield content[start : start + 65536]
 
 
-async def through_the_extractor(engine: str, files: list[tuple[str, bytes]], workers: int) -> tuple[float, int]:
+def settings_for(engine: str, workers: int, url: str | None, jar: Path | None) -> ExtractionSettings:
+    return ExtractionSettings(engine=engine, workers=workers, service_url=url, tika_jar=jar)  # type: ignore[arg-type]
+
+
+@contextmanager
+def service_process(workers: int) -> Iterator[str]:
+    """`callboard extraction-service` in a process of its own; gives its URL."""
+    command = [sys.executable, "-m", "callboard", "extraction-service", "--port", "0", "--engine", "embedded"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [*command, "--workers", str(workers)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().split(" at ")[1].split()[0]
+        finally:
+            process.terminate()
+
+
+async def through_the_extractor(
+    settings: ExtractionSettings, files: list[tuple[str, bytes]], workers: int
+) -> tuple[float, int]:
     readable = 0
     waiting = iter(files)
-    settings = ExtractionSettings(engine=engine, workers=workers)  # type: ignore[arg-type]
 
     async with open_extractor(settings) as extractor:
         # The first file starts what has to be started; that is a price of the process and not of a file.
@@ -87,16 +128,17 @@ class Memory(Source[NoConfig]):
         yield chunks_of(self.files[content.data["at"]][1])
 
 
-async def through_a_sync(engine: str, files: list[tuple[str, bytes]], workers: int) -> tuple[float, int]:
-    settings = ExtractionSettings(engine=engine, workers=workers)  # type: ignore[arg-type]
+async def through_a_sync(
+    settings: ExtractionSettings, files: list[tuple[str, bytes]], pipeline: Pipeline | None
+) -> tuple[float, int]:
     async with (
         open_extractor(settings) as extractor,
-        open_node(port=None) as node,
+        open_node(port=None, attachment_reader=attachment_reader(extractor)) as node,
         open_store(Target(embedded=node.app)) as store,
     ):
         await extractor.extract(files[0][0], chunks_of(files[0][1]))
         began = time.perf_counter()
-        report = await sync(Memory(files), store, index="bench", extractor=extractor)
+        report = await sync(Memory(files), store, index="bench", extractor=extractor, pipeline=pipeline)
         seconds = time.perf_counter() - began
         assert report.status == "completed", report.error
         told = await store.client.count(index="bench", query={"exists": {"field": "body"}})
@@ -126,13 +168,37 @@ def bare_engine(paths: list[Path], copies: int) -> tuple[float, int]:
     return time.perf_counter() - began, readable
 
 
+def make_corpus(folder: Path) -> None:
+    """Have the tests make their files, with pandoc and LibreOffice, and copy them into the folder."""
+    tests = Path(__file__).parent.parent / "tests" / "extraction"
+    with tempfile.TemporaryDirectory() as scratch:
+        selection = f"{tests / 'test_corpus.py'}::test_every_format_of_real_programs_gives_its_words"
+        subprocess.run([sys.executable, "-m", "pytest", "-q", selection, f"--basetemp={scratch}/made"], check=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        made = [*Path(scratch, "made").rglob("*"), *(tests / "samples").iterdir()]
+        for path in made:
+            if (
+                path.is_file()
+                and not path.is_symlink()
+                and path.suffix in DEFAULT_EXTENSIONS
+                and "profile" not in path.parts
+            ):
+                name = f"{path.parent.name}-{path.name}"
+                shutil.copyfile(path, folder / name)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--engine", action="append", choices=["plain", "embedded", "tika"])
+    parser.add_argument("--engine", action="append", choices=list(ENGINES))
+    parser.add_argument("--tika-jar", type=Path)
+    parser.add_argument("--corpus", action="store_true", help="make the corpus of the tests in FOLDER, and end")
     parser.add_argument("--copies", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
+    if options.corpus:
+        make_corpus(options.folder)
+        return
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     # What a sync would not read is left out everywhere, so that all rows tell of the same files.
     paths = sorted(path for path in options.folder.rglob("*") if path.is_file() and is_accepted(path.name))
@@ -146,14 +212,19 @@ def main() -> None:
     def row(name: str, seconds: float, readable: int) -> None:
         print(f"{name:<28}{len(files) / seconds:>10.1f}{megabytes / seconds:>8.2f}{seconds:>10.2f}{readable:>11}")
 
-    for engine in options.engine or ["plain", "embedded", "tika"]:
-        try:
-            row(
-                f"{engine}, {options.workers} workers", *trio.run(through_the_extractor, engine, files, options.workers)
-            )
-            row(f"{engine}, through a sync", *trio.run(through_a_sync, engine, files, options.workers))
-        except ExtractionUnavailable as unavailable:
-            print(f"{engine:<28}{unavailable}")
+    for engine in options.engine or ENGINES:
+        served = service_process(options.workers) if engine == "service" else nullcontext(None)
+        with served as url:
+            settings = settings_for(engine, options.workers, url, options.tika_jar)
+            try:
+                row(
+                    f"{engine}, {options.workers} workers",
+                    *trio.run(through_the_extractor, settings, files, options.workers),
+                )
+                row(f"{engine}, sync reads", *trio.run(through_a_sync, settings, files, None))
+                row(f"{engine}, pipeline reads", *trio.run(through_a_sync, settings, files, Pipeline()))
+            except ExtractionUnavailable as unavailable:
+                print(f"{engine:<28}{unavailable}")
     row("bare embedded engine, loop", *bare_engine(paths, options.copies))
     for who, name in ((resource.RUSAGE_SELF, "this process"), (resource.RUSAGE_CHILDREN, "largest child")):
         print(f"peak memory of {name}: {resource.getrusage(who).ru_maxrss / 1024:.0f} MiB")

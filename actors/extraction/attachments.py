@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 
 from .extractor import Extractor
 
@@ -39,10 +40,11 @@ def attachment_reader(extractor: Extractor) -> Callable[[bytes, str | None], Awa
     """
 
     async def read(content: bytes, name: str | None) -> str:
-        async def chunks() -> AsyncIterator[bytes]:
+        async def chunks() -> AsyncGenerator[bytes, None]:
             yield content
 
-        found = await extractor.extract(name or "", chunks())
+        async with aclosing(chunks()) as whole:
+            found = await extractor.extract(name or "", whole)
         if not found.is_readable:
             raise AttachmentUnreadable(f"{found.status.value}: {found.detail}")
         return found.text

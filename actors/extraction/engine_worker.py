@@ -93,6 +93,7 @@ def extractous_engine() -> Engine:
         runpy.run_path(str(Path(__file__).with_name(neighbour))) for neighbour in ("office_open_xml.py", "xlsb.py")
     )
     engine_fails_on, engine_loses_cells = documents["engine_fails_on"], tables["engine_loses_cells"]
+    is_office_open_xml = documents["is_office_open_xml"]
     read_office_open_xml, not_readable = documents["read_office_open_xml"], documents["NotReadable"]
     binary_cells = tables["binary_cells"]
     extractor_class = extractous.Extractor
@@ -118,7 +119,7 @@ def extractous_engine() -> Engine:
         except Exception as error:  # noqa: BLE001 - a foreign engine; what it raises is the answer
             broken = "Jni" in str(error)
             answer = _of_error(str(error))
-            if Path(path).suffix.lower() in _OFFICE_OPEN_XML and answer["status"] in ("corrupt", "failed"):
+            if answer["status"] in ("corrupt", "failed") and is_office_open_xml(path):
                 answer = {**answer, **read_simply(path, characters, answer["detail"])}
             # After an error inside its virtual machine (which may be want of memory) the engine is not to be trusted any more.
             return {**answer, "worn_out": broken}
@@ -129,36 +130,6 @@ def extractous_engine() -> Engine:
         }
 
     return read
-
-
-_OFFICE_OPEN_XML = frozenset(
-    f".{name}"
-    for name in (
-        [
-            "docx",
-            "docm",
-            "dotx",
-            "dotm",
-            "xlsx",
-            "xlsm",
-            "xlsb",
-            "xltx",
-            "xltm",
-            "pptx",
-            "pptm",
-            "potx",
-            "potm",
-            "ppsx",
-            "ppsm",
-            "vsdx",
-            "vsdm",
-            "vstx",
-            "vstm",
-            "vssx",
-            "vssm",
-        ]
-    )
-)
 
 
 def _of_error(text: str) -> Answer:

@@ -32,6 +32,15 @@ class NotReadable(Exception):
     """The file is no Office Open XML file that this reader knows."""
 
 
+def is_office_open_xml(path: str) -> bool:
+    """Whether a file is one of these, whatever it is called."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "[content_types].xml" in {name.lower() for name in archive.namelist()}
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return False
+
+
 def engine_fails_on(path: str) -> bool:
     """Whether this is a docx with a comments part, or a drawing, which the engine fails on, at the price of itself."""
     try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
 import attrs
 import orjson
+import trio
 
 from ...runtime import blocking, new_id, now
 from ..engine import Engine
@@ -177,10 +178,22 @@ def check_identity(operation: Operation) -> ApiError | None:
     return None
 
 
+FILES_AT_ONCE = 4
+"""Attachments of one request that are being read."""
+
+
 async def prepare(engine: Engine, operations: Sequence[Operation]) -> None:
     """Run ingest pipelines over the operations that have one; what fails carries its error, what is dropped says so."""
     ingest = Ingest(engine.catalog, engine.attachment_reader, now())
-    for operation in operations:
+    waiting = iter(operations)
+    # What has no file never waits, so that one task does it all; the others take over where a file is read.
+    async with trio.open_nursery() as nursery:
+        for _ in range(min(FILES_AT_ONCE, len(operations))):
+            nursery.start_soon(_prepare_some, ingest, waiting)
+
+
+async def _prepare_some(ingest: Ingest, waiting: Iterator[Operation]) -> None:
+    for operation in waiting:
         if operation.error is not None or operation.content is None or operation.action not in ("index", "create"):
             continue
         names = ingest.pipelines_for(operation.index, operation.pipeline)

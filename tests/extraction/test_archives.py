@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import random
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -66,6 +68,59 @@ def test_a_bomb_inside_a_file_inside_is_found() -> None:
     content = packed({TYPES: b"", **{f"word/embeddings/{number}.zip": bomb for number in range(20)}})
     assert len(content) < 1_000_000
     assert inspect(content, unpacked_bytes_max=100 * 2**20).refused is Status.TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    "name", ["table.xlsb", "drawing.vsdm", "slides.ppsx", "letter.dotx", "picture.png", "oleObject1.bin"]
+)
+def test_what_is_packed_inside_is_found_by_its_content(name: str) -> None:
+    bomb = packed({"zeros": bytes(30 * 2**20)})
+    content = packed({TYPES: b"", f"word/embeddings/{name}": bomb})
+    assert inspect(content, unpacked_bytes_max=20 * 2**20).refused is Status.TOO_LARGE
+    assert inspect(content).refused is None
+
+
+def test_a_packed_file_inside_may_be_large_and_is_looked_into_all_the_same() -> None:
+    bomb = stored({"filling": random.Random(7).randbytes(40 * 2**20), **packed_bombs(3)})
+    content = stored({TYPES: b"", "word/embeddings/large.docx": bomb})
+    assert inspect(content, unpacked_bytes_max=120 * 2**20).refused is Status.TOO_LARGE
+    assert inspect(content).refused is None
+    harmless = stored({TYPES: b"", "word/embeddings/large.docx": stored({"filling": bytes(40 * 2**20)})})
+    assert inspect(harmless, unpacked_bytes_max=120 * 2**20).refused is None
+
+
+def packed_bombs(count: int) -> dict[str, bytes]:
+    return {f"{number}.zip": packed({"zeros": bytes(30 * 2**20)}) for number in range(count)}
+
+
+def stored(entries: Mapping[str, bytes]) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return target.getvalue()
+
+
+def test_a_packed_file_inside_that_is_broken_leaves_the_rest_readable() -> None:
+    inner = packed({"a.xml": bytes(range(256)) * 40})
+    for broken in (inner[: len(inner) // 2], b"PK\x03\x04" + bytes(100)):
+        content = packed({TYPES: b"", "word/embeddings/broken.docx": broken})
+        assert inspect(content) == Inspection("office_open_xml")
+    content = bytearray(packed({TYPES: b"", "word/embeddings/broken.docx": inner}))
+    at = content.index(b"word/embeddings/broken.docx") + 40
+    content[at : at + 8] = b"\xff" * 8
+    assert inspect(bytes(content)).refused in (None, Status.CORRUPT)
+
+
+def test_no_room_for_temporary_files_is_not_the_files_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, content: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.SpooledTemporaryFile", lambda size: Full())
+    found = inspect(packed({TYPES: b"", "word/embeddings/a.docx": packed({"a.xml": b"x" * 100})}))
+    assert found.refused is Status.FAILED
+    assert "room" in found.detail
 
 
 def test_a_password_is_seen() -> None:

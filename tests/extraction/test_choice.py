@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
 from callboard.actors.configuration import Settings, read_mapping
 from callboard.actors.extraction import (
@@ -13,6 +16,7 @@ from callboard.actors.extraction import (
     Status,
     chosen_engine,
     configured_extraction,
+    engine_choice,
     open_extractor,
 )
 
@@ -101,3 +105,62 @@ async def test_a_hook_that_fails_is_a_failed_extraction() -> None:
         found = await extractor.extract("a.png", chunks_of(PNG))
     assert found.status is Status.FAILED
     assert "out of ink" in found.detail
+
+
+async def test_the_hook_reads_a_pdf_in_which_no_text_was_found(
+    poison_settings: Callable[..., ExtractionSettings],
+) -> None:
+    seen = []
+
+    async def ocr(name: str, content: bytes) -> str:
+        seen.append(name)
+        return "  " if b"nothing" in content else "scanned words"
+
+    async with open_extractor(poison_settings(), ocr=ocr) as extractor:
+        scanned = await extractor.extract("scan.pdf", chunks_of(b"%PDF-1.4 BLANK"))
+        bare = await extractor.extract("bare.pdf", chunks_of(b"%PDF-1.4 BLANK nothing"))
+        written = await extractor.extract("text.pdf", chunks_of(b"%PDF-1.4 hello"))
+    assert (scanned.status, scanned.text, scanned.engine) == (Status.TEXT, "scanned words", "ocr")
+    assert (bare.status, bare.text) == (Status.EMPTY, "")
+    assert (written.text, seen) == ("%PDF-1.4 hello", ["scan.pdf", "bare.pdf"])
+
+
+async def test_a_hook_that_takes_too_long_is_given_up(
+    poison_settings: Callable[..., ExtractionSettings], autojump_clock: trio.testing.MockClock
+) -> None:
+    async def ocr(name: str, content: bytes) -> str:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async with open_extractor(ExtractionSettings(engine="plain"), ocr=ocr) as extractor:
+        found = await extractor.extract("a.png", chunks_of(PNG))
+    assert found.status is Status.TIMED_OUT
+
+
+def test_the_choice_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("callboard.actors.extraction.choice.find_spec", lambda name: None)
+    monkeypatch.setattr("callboard.actors.extraction.tika.java_program", lambda: "/usr/bin/java")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    bare = engine_choice(ExtractionSettings())
+    assert (bare.engine, [state.name for state in bare.engines if state.is_there]) == ("plain", ["plain"])
+    assert "pip install 'callboard[extraction]'" in bare.why
+    ways = {state.name: state.why for state in bare.engines}
+    assert "extraction_service.host" in ways["service"]
+    assert "callboard extraction fetch-tika" in ways["tika"]
+    jar = tmp_path / "tika.jar"
+    jar.touch()
+    fetched = engine_choice(ExtractionSettings(tika_jar=jar))
+    assert (fetched.engine, str(jar) in fetched.why) == ("tika", True)
+    asked = engine_choice(ExtractionSettings(engine="plain", service_url="http://x"))
+    assert (asked.engine, "the settings ask for it" in asked.why) == ("plain", True)
+    served = engine_choice(ExtractionSettings(service_url="http://x"))
+    assert (served.engine, "http://x" in served.why) == ("service", True)
+
+
+def test_nothing_is_fetched_by_choosing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Only the command fetches: without the file, every other way to Tika says how to get it."""
+    monkeypatch.setattr("callboard.actors.extraction.tika.java_program", lambda: "/usr/bin/java")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    with pytest.raises(ExtractionUnavailable, match="callboard extraction fetch-tika"):
+        chosen_engine(ExtractionSettings(engine="tika"))
+    assert not list(tmp_path.iterdir())

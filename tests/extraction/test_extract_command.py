@@ -41,6 +41,59 @@ def test_json_holds_everything(tmp_path: Path) -> None:
     assert (said["status"], said["text"], said["size_bytes"]) == ("truncated", "x" * 20, 50)
 
 
+def test_the_settings_of_a_service_can_be_tried(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("x" * 50)
+    (tmp_path / "a.yaml").write_text("a: 1")
+    (tmp_path / "a.pdf").write_bytes(b"%PDF-1.4")
+    config = tmp_path / "config.yml"
+    config.write_text(
+        "extraction_service:\n  host: http://127.0.0.1:9\ncallboard:\n  text_extraction:\n"
+        "    characters: 20\n    engine: plain\n    more_extensions: ['.yaml']\n"
+    )
+    for before, after in ((("-c", config), ()), ((), ("-c", config))):
+        done = run(*before, "extract", "a.txt", *after, folder=tmp_path)
+        assert (done.returncode, done.stdout) == (0, "x" * 20 + "\n"), done.stderr
+    # What is given on the command line comes first.
+    done = run("extract", "-c", config, "a.txt", "--characters", "30", folder=tmp_path)
+    assert done.stdout == "x" * 30 + "\n"
+    done = run("extract", "-c", config, "a.pdf", folder=tmp_path)
+    assert (done.returncode, "plain" in done.stderr) == (1, True)
+    done = run("extract", "-c", config, "a.pdf", "--engine", "service", folder=tmp_path)
+    assert "http://127.0.0.1:9 does not answer" in done.stderr
+    # A name that a sync would pass over is said to be one.
+    assert "more_extensions" in run("extract", "a.yaml", folder=tmp_path).stderr
+    assert "more_extensions" not in run("extract", "-c", config, "a.yaml", folder=tmp_path).stderr
+    config.write_text("callboard:\n  text_extraction:\n    characters: many\n")
+    done = run("extract", "-c", config, "a.txt", folder=tmp_path)
+    assert (done.returncode != 0, done.stdout, "characters" in done.stderr) == (True, "", True)
+
+
+def test_the_engines_are_shown_and_explained(tmp_path: Path) -> None:
+    config = tmp_path / "config.yml"
+    config.write_text("extraction_service:\n  host: http://127.0.0.1:9\n")
+    environment = {"XDG_DATA_HOME": str(tmp_path / "data")}
+    done = run("extraction", "engines", folder=tmp_path, **environment)
+    assert done.returncode == 0
+    assert [line.split()[1] for line in done.stdout.splitlines()] == ["service", "embedded", "tika", "plain"]
+    assert "callboard extraction fetch-tika" in done.stdout or "needs Java" in done.stdout
+    assert "no extraction service is set" in done.stderr
+    said = json.loads(run("extraction", "engines", "-c", config, "--format", "json", folder=tmp_path).stdout)
+    assert (said["engine"], "http://127.0.0.1:9" in said["why"]) == ("service", True)
+    doctor = run("doctor", "--embedded", str(tmp_path / "node"), folder=tmp_path, **environment)
+    assert "Text extraction  embedded: " in doctor.stdout, doctor.stdout
+    config.write_text(
+        "elasticsearch:\n  host: http://127.0.0.1:9\n  max_wait_duration: 1\n"
+        "callboard:\n  text_extraction:\n    engine: tika\n    tika_jar: none.jar\n"
+    )
+    doctor = run("doctor", "-c", config, folder=tmp_path, **environment)
+    assert doctor.returncode == 1
+    assert any(
+        "Text extraction" in line and "ika" in line and line.startswith("XX") for line in doctor.stdout.splitlines()
+    )
+    done = run("extraction", "engines", "-c", config, folder=tmp_path, **environment)
+    assert (done.returncode, done.stdout) == (1, "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -11,6 +11,9 @@ import trio.testing
 
 from callboard.actors.extraction import ExtractionPool, ExtractionSettings, ExtractionUnavailable, Status
 from callboard.actors.extraction.workers import WorkerPool
+from callboard.actors.service import open_service
+from callboard.node import open_node
+from callboard.protocol.store import Target, open_store
 from callboard.runtime import open_system
 
 from .conftest import chunks_of
@@ -79,3 +82,20 @@ async def test_what_the_source_raises_is_not_the_engines_mistake(poison_settings
 async def test_an_engine_that_is_not_there_is_said_at_once() -> None:
     with pytest.raises(ExtractionUnavailable):
         ExtractionPool(ExtractionSettings(engine="service"))
+
+
+async def test_a_running_service_shows_its_extraction_as_a_child() -> None:
+    settings = {
+        "connectors": [{"connector_id": "one"}],
+        "service.idling": 0.3,
+        "callboard.text_extraction.engine": "plain",
+    }
+    async with (
+        open_node(port=None) as node,
+        open_store(Target(embedded=node.app)) as store,
+    ):
+        await store.ensure_indices()
+        async with open_service(settings, embedded=node.app) as service:
+            [child] = [child for child in service.tree().children if child.name == "extraction"]
+            assert child.kind == "_EngineOwner"
+            assert child.state == "running"

@@ -55,3 +55,14 @@ def test_the_extension_is_that_of_the_last_part() -> None:
 )
 def test_contents_outrank_names(head: bytes, name: str, kind: Kind) -> None:
     assert recognise(head, name) is kind
+
+
+LETTER = b"Received: from a by b;\r\n Tue, 24 Nov 2026\r\nFrom: jane@example.org\r\nSubject: hello\r\nX-Spam: no\r\n\r\nwords"
+
+
+def test_a_letter_without_a_name_is_known_by_its_headers() -> None:
+    assert recognise(LETTER) is Kind.OTHER
+    assert recognise(LETTER.replace(b"\r\n", b"\n")) is Kind.OTHER
+    assert recognise(LETTER, "note.txt") is Kind.TEXT
+    assert recognise(b"Note: a list\nFrom: here\nTo: there\nwords") is Kind.TEXT
+    assert recognise(b"From: me\nand so on") is Kind.TEXT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import attrs
@@ -265,6 +265,102 @@ async def test_a_silent_service_is_given_up_at_the_time_limit(
             found = await service.read(File("a.pdf", spool, Kind.PDF))
     assert found.status is Status.TIMED_OUT
     assert "30 s" in found.detail
+
+
+class Between:
+    """Passes bytes on between a client and a service, counts connections, and breaks those that the test wants broken."""
+
+    def __init__(self, url: str) -> None:
+        self.behind = int(url.rpartition(":")[2])
+        self.connections = 0
+        self.broken: set[int] = set()
+
+    async def serve(self, client: trio.SocketStream) -> None:
+        self.connections += 1
+        breaks = self.connections in self.broken
+        async with (
+            client,
+            await trio.open_tcp_stream("127.0.0.1", self.behind) as service,
+            trio.open_nursery() as nursery,
+        ):
+
+            async def pump(source: trio.SocketStream, target: trio.SocketStream, *, to_service: bool) -> None:
+                with suppress(trio.BrokenResourceError):
+                    async for piece in source:
+                        if breaks and to_service and b"/extract_text/" in piece:
+                            break
+                        await target.send_all(piece)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(lambda: pump(client, service, to_service=True))
+            nursery.start_soon(lambda: pump(service, client, to_service=False))
+
+
+@asynccontextmanager
+async def counted_service(extractor: Extractor) -> AsyncIterator[tuple[Between, str]]:
+    async with open_extraction_service(extractor) as url, trio.open_nursery() as nursery:
+        between = Between(url)
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, between.serve, [listener])
+        yield between, f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("name", ["note.xml", 'folder/Grüße; "1".xml', ""])
+async def test_the_client_says_what_a_file_is_called(name: str) -> None:
+    content = b"%PDF-1.4 hello"
+    async with open_extractor(ExtractionSettings(engine="plain")) as plain:
+        noting = Noting(plain)
+        async with (
+            open_extraction_service(noting) as url,
+            open_extractor(ExtractionSettings(service_url=url)) as extractor,
+        ):
+            await extractor.extract(name, chunks_of(content))
+    assert noting.names == [name.rpartition("/")[2]]
+
+
+class Noting(Extractor):
+    """Notes the names of files."""
+
+    def __init__(self, behind: Extractor) -> None:
+        self.behind, self.names = behind, list[str]()
+
+    engine_name = "noting"
+
+    def accepts(self, name: str) -> bool:
+        return True
+
+    async def extract(self, name: str, chunks: AsyncIterator[bytes], media_type: str | None = None) -> Extraction:
+        self.names.append(name)
+        return await self.behind.extract(name, chunks, media_type)
+
+
+async def test_connections_are_used_again(poison_settings: Settings) -> None:
+    async with open_extractor(poison_settings()) as behind, counted_service(behind) as (between, url):
+        async with open_extractor(ExtractionSettings(service_url=url, workers=2)) as extractor:
+            found: list[str] = []
+
+            async def read(number: int) -> None:
+                found.append((await extractor.extract(f"{number}.pdf", chunks_of(b"%%PDF-1.4 %d" % number))).text)
+
+            for first in range(0, 40, 8):
+                async with trio.open_nursery() as nursery:
+                    for number in range(first, first + 8):
+                        nursery.start_soon(read, number)
+        assert sorted(found) == sorted(f"%PDF-1.4 {number}" for number in range(40))
+        # Two at a time, and the one that asked whether the service is there is one of them.
+        assert between.connections <= 3
+
+
+async def test_a_connection_that_breaks_costs_a_try_and_no_file(poison_settings: Settings) -> None:
+    async with open_extractor(poison_settings()) as behind, counted_service(behind) as (between, url):
+        between.broken = {1, 2}
+        async with open_extractor(ExtractionSettings(service_url=url, workers=1)) as extractor:
+            with trio.fail_after(20):
+                found = await extractor.extract("a.pdf", chunks_of(b"%PDF-1.4 hello"))
+            again = await extractor.extract("b.pdf", chunks_of(b"%PDF-1.4 again"))
+        assert (found.status, found.text, again.text) == (Status.TEXT, "%PDF-1.4 hello", "%PDF-1.4 again")
+        assert between.connections == 3
 
 
 def _write(path: Path, content: bytes) -> None:

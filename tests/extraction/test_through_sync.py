@@ -12,7 +12,10 @@ from typing import Any
 import attrs
 import pytest
 import trio
+import trio.testing
 
+from callboard.actors.configuration import read_mapping
+from callboard.actors.configured import engine_settings
 from callboard.actors.extraction import (
     ExtractionLimits,
     ExtractionSettings,
@@ -32,7 +35,9 @@ from callboard.actors.sync import (
     replay_dead_letters,
     sync,
 )
+from callboard.actors.sync.dead_letters import DeadLetters
 from callboard.node import open_node
+from callboard.node.ingest.managed import DEFAULT_PIPELINE, PIPELINES
 from callboard.protocol import Pipeline
 from callboard.protocol.configuration import setting
 from callboard.protocol.store import Store, Target, open_store
@@ -44,6 +49,7 @@ INDEX = "shelf"
 FILES = int(os.environ.get("CALLBOARD_TEST_POISON_FILES", "2000"))
 """The full form of the test with poison has 10,000."""
 QUICK = SyncSettings(bulk_documents_max=100, bulk_age_s_max=0.2)
+REPEATING = attrs.evolve(QUICK, skip_unchanged=False)
 
 
 @attrs.frozen
@@ -64,6 +70,8 @@ class Shelf(Source[ShelfConfig]):
         self.files, self.rows = files, rows
         self.fetched: list[str] = []
         self.more: dict[str, Any] = {}
+        self.listed: dict[str, bytes] = {}
+        """Listed and not to be had."""
 
     async def ping(self) -> None:
         return None
@@ -73,7 +81,7 @@ class Shelf(Source[ShelfConfig]):
             Document(
                 name, {"title": name, **self.more}, "2026-01-01", content=ContentRef(name, version=str(hash(content)))
             )
-            for name, content in self.files.items()
+            for name, content in {**self.files, **self.listed}.items()
         ]
         yield [Document(f"row-{number}", {"number": number}, "2026-01-01") for number in range(self.rows)]
 
@@ -307,20 +315,136 @@ async def test_the_bytes_of_all_files_together_stay_within_the_budget(store: Sto
     assert (report.status, report.indexed, len(engine.asked)) == ("completed", 60, 60)
 
 
-async def test_the_pipeline_of_the_node_gives_the_same_body(corpus: dict[str, Path]) -> None:
-    kinds = ("office.docx", ".odt", ".rtf", ".doc", ".pdf", ".xlsx", ".xls", ".pptx", ".ppt", ".md", ".csv", ".html")
-    source = Shelf({corpus[kind].name: corpus[kind].read_bytes() for kind in kinds})
-    bodies: list[dict[str, str]] = []
-    async with open_extractor(ExtractionSettings(engine="embedded", workers=2)) as extractor:
-        for pipeline in (Pipeline(), Pipeline(extract_binary_content=False)):
-            async with (
-                open_node(port=None, attachment_reader=attachment_reader(extractor)) as node,
-                open_store(Target(embedded=node.app)) as opened,
-            ):
-                report = await sync(source, opened, index=INDEX, settings=QUICK, extractor=extractor, pipeline=pipeline)
-                assert (report.status, report.failed) == ("completed", 0)
-                found = await stored(opened)
-                assert not any("_attachment" in fields for fields in found.values())
-                bodies.append({one: fields["body"] for one, fields in found.items()})
-    assert bodies[0] == bodies[1]
-    assert all("Göteborg" in body for body in bodies[0].values())
+async def both_ways(
+    source: Shelf, extractor: Extractor, settings: SyncSettings = QUICK
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """What a sync stores if the files travel as attachments, and if they are read here."""
+    found: list[dict[str, dict[str, Any]]] = []
+    for pipeline in (Pipeline(), Pipeline(extract_binary_content=False)):
+        async with (
+            open_node(port=None, attachment_reader=attachment_reader(extractor)) as node,
+            open_store(Target(embedded=node.app)) as opened,
+        ):
+            report = await sync(source, opened, index=INDEX, settings=settings, extractor=extractor, pipeline=pipeline)
+            assert report.status == "completed", report.error
+            found.append(await stored(opened))
+    return found[0], found[1]
+
+
+async def test_the_pipeline_of_the_node_gives_the_same_body_for_the_whole_corpus(corpus: dict[str, Path]) -> None:
+    files = {f"{number}-{path.name}": path.read_bytes() for number, path in enumerate(corpus.values())}
+    secret = next(name for name in files if corpus["secret.pdf"].read_bytes() == files[name])
+    more = [".eml", ".epub", ".ods", ".odp"]
+    async with open_extractor(ExtractionSettings(engine="embedded", workers=2, more_extensions=more)) as extractor:
+        piped, local = await both_ways(Shelf(files), extractor)
+    assert not any(field.startswith("_attachment") for fields in piped.values() for field in fields)
+    bodies = {name: fields.get("body") for name, fields in piped.items()}
+    assert bodies == {name: fields.get("body") for name, fields in local.items()}
+    assert {name for name, body in bodies.items() if not body} == {secret}
+    assert "encrypted" in str(piped[secret]["_ingestion_errors"])
+
+
+async def test_long_texts_are_as_long_both_ways(poison_settings: Settings) -> None:
+    """The pipeline alone would cut at 100,000 characters."""
+    files = {"long.txt": b"long words " * 50_000, "long.pdf": b"%PDF-1.4 " + b"long words " * 50_000}
+    async with open_extractor(poison_settings(characters_max=300_000)) as extractor:
+        settings = attrs.evolve(QUICK, attachment_characters_max=300_000)
+        piped, local = await both_ways(Shelf(files), extractor, settings)
+        for name in files:
+            assert piped[name]["body"] == local[name]["body"]
+            assert len(local[name]["body"]) in range(299_980, 300_001)
+        by_itself, _ = await both_ways(Shelf(files), extractor, attrs.evolve(QUICK, attachment_characters_max=None))
+    assert {len(fields["body"]) for fields in by_itself.values()} <= set(range(99_980, 100_001))
+
+
+def test_one_setting_bounds_the_text_of_both_ways() -> None:
+    settings = read_mapping({"callboard": {"text_extraction": {"characters": 4321}}}, {}).settings
+    assert engine_settings(settings).attachment_characters_max == 4321
+    assert SyncSettings().attachment_characters_max == ExtractionLimits().characters_max
+
+
+@pytest.mark.integration
+async def test_elasticsearch_takes_as_much_text_from_an_attachment(elasticsearch_url: str) -> None:
+    name = f"extraction-{new_id()}"
+    source = Shelf({"long.txt": b"long words " * 30_000, "short.txt": "Grüße aus Zürich".encode()})
+    async with (
+        open_extractor(ExtractionSettings(engine="plain")) as extractor,
+        open_store(Target(elasticsearch_url)) as real,
+    ):
+        try:
+            await real.client.ingest.put_pipeline(id=name, body=dict(PIPELINES[DEFAULT_PIPELINE]))
+            bodies = []
+            for way, extracts in (("piped", True), ("local", False)):
+                index, pipeline = f"{name}-{way}", Pipeline(name=name, extract_binary_content=extracts)
+                report = await sync(source, real, index=index, settings=QUICK, extractor=extractor, pipeline=pipeline)
+                assert report.status == "completed", report.error
+                await real.content.refresh(index)
+                told = await real.client.search(index=index, query={"match_all": {}})
+                bodies.append({hit["_id"]: hit["_source"] for hit in told["hits"]["hits"]})
+            assert {one: fields["body"] for one, fields in bodies[0].items()} == {
+                one: fields["body"] for one, fields in bodies[1].items()
+            }
+            assert len(bodies[0]["long.txt"]["body"]) == 329_999
+            assert not any(field.startswith("_attachment") for fields in bodies[0].values() for field in fields)
+        finally:
+            for way in ("piped", "local"):
+                await real.content.delete_index(f"{name}-{way}")
+            await real.client.ingest.delete_pipeline(id=name)
+
+
+async def test_mail_is_read_in_a_sync_once_its_extension_is_accepted(store: Store, corpus: dict[str, Path]) -> None:
+    source = Shelf({"letter.eml": corpus[".eml"].read_bytes()})
+    for more, expected in (((), None), ((".eml",), "naïve as they are")):
+        settings = ExtractionSettings(engine="embedded", workers=1, more_extensions=more)
+        async with open_extractor(settings) as extractor:
+            report = await sync(source, store, index=INDEX, settings=REPEATING, extractor=extractor)
+        assert (report.status, report.failed) == ("completed", 0)
+        body = (await stored(store))["letter.eml"].get("body")
+        assert body is None if expected is None else expected in body
+
+
+async def test_cleaning_up_dead_letters_spares_the_quarantine(store: Store, poison_settings: Settings) -> None:
+    source = Shelf({"poison.pdf": b"%PDF-1.4 CRASH"})
+    source.listed = {"lost.txt": b"cannot be fetched"}
+    async with open_extractor(poison_settings(seconds_max=5.0)) as extractor:
+        await sync(source, store, index=INDEX, settings=QUICK, extractor=extractor)
+    before = await letters_of(store)
+    assert {one: letter["where"] for one, letter in before.items()} == {
+        "poison.pdf": "quarantine",
+        "lost.txt": "download",
+    }
+    # What a job does at its end, when nothing it read has failed.
+    assert await DeadLetters(store, INDEX, job_id="the next").forget_resolved() == 1
+    await store.content.refresh(DEAD_LETTERS_INDEX)
+    assert await letters_of(store) == {"poison.pdf": before["poison.pdf"]}
+
+
+class Unsized(Shelf):
+    """Texts of unknown size; counts how many are read at once."""
+
+    content_concurrency = 12
+    reading = most = 0
+
+    @asynccontextmanager
+    async def fetch(self, content: ContentRef) -> AsyncIterator[AsyncIterator[bytes]]:
+        self.reading += 1
+        self.most = max(self.most, self.reading)
+
+        async def chunks() -> AsyncIterator[bytes]:
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            yield b"words"
+
+        try:
+            yield chunks()
+        finally:
+            self.reading -= 1
+
+
+async def test_a_text_of_unknown_size_counts_as_a_mebibyte(store: Store) -> None:
+    source = Unsized({f"{number}.txt": b"words" for number in range(12)})
+    settings = attrs.evolve(QUICK, download_memory_size_bytes=12 * 2**20, download_size_bytes_max=None)
+    async with open_extractor(ExtractionSettings(engine="plain")) as extractor:
+        report = await sync(source, store, index=INDEX, settings=settings, extractor=extractor)
+    assert (report.status, report.indexed) == ("completed", 12)
+    # Three times a mebibyte each out of twelve.
+    assert source.most == 4
