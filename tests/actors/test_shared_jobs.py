@@ -229,6 +229,7 @@ async def test_a_stopped_helper_gives_its_partitions_back_at_once(autojump_clock
         await helper.stop()
         report = await owner.report()
         assert (report.status, report.indexed) == ("completed", 400)
+        assert report.seconds < 60, "what was given back is not waited for"
         # What was settled when it stopped is not listed again.
         assert sum(map(len, world.listed.values())) - 400 <= listed_in(world, 3.0)
 
@@ -328,6 +329,8 @@ async def test_what_breaks_at_a_helper_comes_back_to_the_owner(autojump_clock: A
         assert report.error is not None
         assert words in report.error
         assert report.deleted == 0
+        # All that was listed counts, up to where it broke.
+        assert owner.run.progress().listed == 5 * 40 + (PAGE if isinstance(fault, Exception) else 39)
         assert gone in await stage.ids()
         assert set(world.tables["p005"][:PAGE]) <= set(world.listed["b"])
         assert report.partitions[0].key == "p005"
