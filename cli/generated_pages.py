@@ -8,7 +8,7 @@ FOLDER` writes them; a test checks that they are fresh.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,12 @@ def pages(notes: Path) -> Iterator[tuple[str, str]]:
     yield "journal.md", journal_page()
     yield "metrics.md", metrics_page()
     from ..sources.registry import service_types, source_class
+    from .source import abilities
 
     found = []
     for info in service_types():
         source = source_class(info.service_type)
-        found.append((info.service_type, info.name))
+        found.append((info.service_type, info.name, abilities(source)))
         note = notes / f"{info.service_type}.md"
         yield (
             f"sources/{info.service_type}.md",
@@ -95,10 +96,31 @@ def source_page(source: type[Any], note: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def sources_index(found: list[tuple[str, str]]) -> str:
-    """The list of all sources."""
-    rows = "\n".join(f"| [{name}]({service_type}.md) | `{service_type}` |" for service_type, name in found)
-    return f"# Sources\n\n{NOTE}\n\n| Source | Service type |\n|---|---|\n{rows}\n"
+_INDEX = """# Sources
+
+{note}
+
+Each page has every setting, what the source can do, what has to be done on the side of its system, and how it was tested.
+
+{table}
+
+What the columns mean: [sync rules](../sync-rules.md), [incremental syncs](../sync-engine.md#three-kinds),
+[document-level security](../document-level-security.md), [going on](../sync-engine.md#when-a-job-is-interrupted). A system that is not here:
+[write a connector](../write-a-connector.md). A source here that does not quite fit: [customise it](../building-connectors.md).
+"""
+
+
+def sources_index(found: Sequence[tuple[str, str, Mapping[str, str]]]) -> str:
+    """The list of all sources, and what each can do."""
+    columns = list(found[0][2])
+    head = " | ".join(["Source", "Service type", *columns])
+    rows = [
+        " | ".join([f"[{name}]({service_type}.md)", f"`{service_type}`", *(can[column] for column in columns)])
+        for service_type, name, can in found
+    ]
+    ruler = "|---" * (len(columns) + 2) + "|"
+    table = "\n".join([f"| {head} |", ruler, *(f"| {row} |" for row in rows)])
+    return _INDEX.format(note=NOTE, table=table)
 
 
 def _settings(schema: Mapping[str, Mapping[str, Any]]) -> str:
