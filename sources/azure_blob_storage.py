@@ -13,7 +13,7 @@ import email.utils
 import hashlib
 import hmac
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import UTC
 from typing import Any, ClassVar, Final
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -26,6 +26,7 @@ from ..protocol.configuration import less_than, setting
 from ..runtime import now
 from .errors import CredentialsError, NotFound, PermissionDenied, SourceError, UnexpectedAnswer
 from .http import HttpClient, HttpSettings, Retries, open_http
+from .prefixes import folders_of
 from .source import JSON, Checkpoint, ContentRef, Document, Features, Listing, Partition, Source
 from .xml_answers import parsed, text
 
@@ -117,7 +118,9 @@ class AzureBlobStorage(Source[AzureBlobStorageConfig]):
         if "*" not in self.config.containers:
             for container in dict.fromkeys(self.config.containers):
                 metadata = await self._container_metadata(container)
-                yield Partition(container, {"metadata": str(metadata or None)})
+                async with aclosing(self._parts(container, str(metadata or None))) as parts:
+                    async for part in parts:
+                        yield part
             return
         marker: str | None = None
         while True:
@@ -125,14 +128,42 @@ class AzureBlobStorage(Source[AzureBlobStorageConfig]):
                 "/", {"comp": "list", "include": "metadata"}, marker, "the containers of the account"
             )
             for entry in page.iter("Container"):
-                yield Partition(text(entry, "Name") or "", {"metadata": str(_metadata(entry) or None)})
+                async with aclosing(self._parts(text(entry, "Name") or "", str(_metadata(entry) or None))) as parts:
+                    async for part in parts:
+                        yield part
             marker = _next(page, marker)
             if marker is None:
                 return
 
+    async def _parts(self, container: str, metadata: str) -> AsyncGenerator[Partition, None]:
+        folders = await folders_of(self._folder_pages(container))
+        for folder in folders:
+            yield Partition(
+                f"{container}/{folder}", {"container": container, "metadata": metadata, "query": {"prefix": folder}}
+            )
+        # What is in no folder, or everything.
+        query = {"delimiter": "/"} if folders else {}
+        yield Partition(container, {"container": container, "metadata": metadata, "query": query})
+
+    async def _folder_pages(self, container: str) -> AsyncGenerator[tuple[list[str], bool], None]:
+        query = {"restype": "container", "comp": "list", "maxresults": str(PAGE_BLOBS), "delimiter": "/"}
+        marker: str | None = None
+        while True:
+            page = await self._xml(f"/{quote(container)}", query, marker, f"container {container}")
+            marker = _next(page, marker)
+            yield [text(entry, "Name") or "" for entry in page.iter("BlobPrefix")], marker is None
+            if marker is None:
+                return
+
     async def documents(self, partition: Partition, checkpoint: JSON = None) -> Listing:
-        container = partition.key
-        query = {"restype": "container", "comp": "list", "include": "metadata", "maxresults": str(PAGE_BLOBS)}
+        container = str(partition.data["container"])
+        query = {
+            "restype": "container",
+            "comp": "list",
+            "include": "metadata",
+            "maxresults": str(PAGE_BLOBS),
+            **partition.data["query"],
+        }
         marker: str | None = None if checkpoint is None else str(checkpoint["marker"])
         while True:
             page = await self._xml(f"/{quote(container)}", query, marker, f"container {container}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
@@ -19,6 +19,7 @@ import jwt
 from ..protocol.configuration import setting
 from .errors import ConfigurationError, NotFound, PermissionDenied, SourceError, UnexpectedAnswer
 from .http import Cursor, HttpClient, HttpSettings, OAuthJwtBearer, open_http
+from .prefixes import folders_of
 from .source import JSON, Checkpoint, ContentRef, Document, Features, Listing, Partition, Source
 
 API: Final = "https://storage.googleapis.com/storage/v1"
@@ -190,19 +191,40 @@ class GoogleCloudStorage(Source[GoogleCloudStorageConfig]):
     async def partitions(self, rules: JSON = None) -> AsyncGenerator[Partition, None]:
         if "*" not in self.config.buckets:
             for bucket in dict.fromkeys(self.config.buckets):
-                yield Partition(bucket)
+                async with aclosing(self._parts(bucket)) as parts:
+                    async for part in parts:
+                        yield part
             return
         pager = Cursor("pageToken", "nextPageToken", {"project": self._account.project_id})
         params: Mapping[str, Any] | None = pager.first()
         while params is not None:
             page = await self._json("/b", params, "the buckets of the project")
-            for bucket in page.get("items", ()):
-                yield Partition(bucket["name"])
+            for item in page.get("items", ()):
+                async with aclosing(self._parts(item["name"])) as parts:
+                    async for part in parts:
+                        yield part
             params = pager.after(params, page, 0)
 
+    async def _parts(self, bucket: str) -> AsyncGenerator[Partition, None]:
+        folders = await folders_of(self._folder_pages(bucket))
+        for folder in folders:
+            yield Partition(f"{bucket}/{folder}", {"bucket": bucket, "query": {"prefix": folder}})
+        # What is in no folder, or everything.
+        yield Partition(bucket, {"bucket": bucket, "query": {"delimiter": "/"} if folders else {}})
+
+    async def _folder_pages(self, bucket: str) -> AsyncGenerator[tuple[list[str], bool], None]:
+        asked = {"maxResults": str(PAGE_OBJECTS), "delimiter": "/", "fields": "nextPageToken,prefixes"}
+        pager = Cursor("pageToken", "nextPageToken", asked)
+        params: Mapping[str, Any] | None = pager.first()
+        while params is not None:
+            page = await self._json(f"/b/{_quoted(bucket)}/o", params, f"bucket {bucket}", bucket)
+            params = pager.after(params, page, 0)
+            yield page.get("prefixes", []), params is None
+
     async def documents(self, partition: Partition, checkpoint: JSON = None) -> Listing:
-        bucket = partition.key
-        pager = Cursor("pageToken", "nextPageToken", {"maxResults": str(PAGE_OBJECTS), "fields": _ASKED})
+        bucket = str(partition.data["bucket"])
+        asked = {"maxResults": str(PAGE_OBJECTS), "fields": _ASKED, **partition.data["query"]}
+        pager = Cursor("pageToken", "nextPageToken", asked)
         params: Mapping[str, Any] | None = pager.first()
         if checkpoint is not None:
             params = {**pager.first(), "pageToken": checkpoint["page_token"]}

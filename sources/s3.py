@@ -1,8 +1,8 @@
 """Objects in Amazon S3, and in stores that speak its protocol.
 
 Five calls, signed by botocore's own signer and sent by our HTTP client: natively on Trio, streamed and cancellable, where the
-vendor's library would block a thread. Each bucket, or each advanced rule, is a partition; a listing goes on from the continuation
-token of its last page. A listing that fails raises, so a bucket that cannot be read never looks empty.
+vendor's library would block a thread. Each folder at the top of a bucket, or each advanced rule, is a partition; a listing goes on
+behind the last key of a page. A listing that fails raises, so a bucket that cannot be read never looks empty.
 
 Vendor facts: `us-east-1` reports no location and old Irish buckets report `EU`; archived storage classes cannot be read without a
 restore; owners are named only if asked for.
@@ -27,6 +27,7 @@ from botocore.credentials import Credentials
 from ..protocol.configuration import setting
 from .errors import ConfigurationError, CredentialsError, NotFound, PermissionDenied, SourceError, UnexpectedAnswer
 from .http import HttpClient, HttpSettings, Retries, open_http
+from .prefixes import folders_of
 from .source import (
     JSON,
     AdvancedRulesProblem,
@@ -134,8 +135,25 @@ class S3(Source[S3Config]):
                     seen.add(key)
                     yield Partition(key, {"bucket": rule["bucket"], "prefix": prefix, "extensions": extensions})
             return
-        for bucket in await self._all_buckets() if self._wants_all else self.config.buckets:
-            yield Partition(bucket, {"bucket": bucket})
+        for bucket in await self._all_buckets() if self._wants_all else dict.fromkeys(self.config.buckets):
+            folders = await folders_of(self._folder_pages(bucket))
+            for folder in folders:
+                yield Partition(f"{bucket}/{folder}", {"bucket": bucket, "prefix": folder})
+            # What is in no folder, or everything.
+            yield Partition(bucket, {"bucket": bucket, "delimiter": "/" if folders else ""})
+
+    async def _folder_pages(self, bucket: str) -> AsyncGenerator[tuple[list[str], bool], None]:
+        query = {"list-type": "2", "max-keys": str(PAGE_KEYS_MAX), "encoding-type": "url", "delimiter": "/"}
+        token: str | None = None
+        while True:
+            page = await self._xml(
+                "GET", f"/{bucket}", bucket, {**query, "continuation-token": token} if token else query
+            )
+            token = text(page, "NextContinuationToken")
+            is_last = text(page, "IsTruncated") != "true" or not token
+            yield [unquote(text(entry, "Prefix") or "") for entry in page.iter("CommonPrefixes")], is_last
+            if is_last:
+                return
 
     async def documents(self, partition: Partition, checkpoint: JSON = None) -> Listing:
         bucket, extensions = str(partition.data["bucket"]), tuple(partition.data.get("extensions") or ())
@@ -146,6 +164,8 @@ class S3(Source[S3Config]):
             "fetch-owner": "true",
             "prefix": str(partition.data.get("prefix") or ""),
         }
+        if partition.data.get("delimiter"):
+            fixed["delimiter"] = str(partition.data["delimiter"])
         after = None if checkpoint is None else str(checkpoint["after"])
         token: str | None = None
         while True:
@@ -160,11 +180,12 @@ class S3(Source[S3Config]):
             if text(page, "IsTruncated") != "true":
                 return
             following = text(page, "NextContinuationToken")
-            if not following or following == token or not keys:
+            if not following or following == token or not (keys or "delimiter" in fixed):
                 raise UnexpectedAnswer(f"S3 did not say how the listing of bucket {bucket} goes on. Sync again.")
             # Keys come in order, so the last one is a place to go on from; tokens are not promised to live that long.
             token = following
-            yield Checkpoint({"after": keys[-1]})
+            if keys:
+                yield Checkpoint({"after": keys[-1]})
 
     def _document(self, bucket: str, key: str, entry: Element) -> Document:
         size = int(text(entry, "Size") or 0)

@@ -55,6 +55,8 @@ class Azure:
             return httpx.Response(200, content=self.blobs[container][name])
         if query.get("comp") != "list":
             return httpx.Response(200, headers={"x-ms-meta-team": "stage"})
+        if query.get("delimiter"):
+            return self.xml("<Blobs/><NextMarker/>")
         self.listings += 1
         if self.broken is not None and self.listings == self.broken_at:
             return self.broken

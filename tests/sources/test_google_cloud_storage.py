@@ -72,6 +72,8 @@ class Google:
             )
         if len(parts) == 3:
             return httpx.Response(200, content=self.objects[bucket][parts[2]])
+        if "delimiter" in query:
+            return httpx.Response(200, json={})
         self.listings += 1
         if self.broken is not None and self.listings == 2:
             return self.broken

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
@@ -23,6 +23,7 @@ from callboard.sources.azure_blob_storage import AzureBlobStorage, AzureBlobStor
 from callboard.sources.conformance import SourceConformance, Subject
 from callboard.sources.errors import CredentialsError
 from callboard.sources.google_cloud_storage import GoogleCloudStorage, GoogleCloudStorageConfig
+from callboard.sources.prefixes import PREFIXES_MAX, folders_of
 from callboard.sources.s3 import S3, S3Config
 from callboard.sources.source import Document, Source
 
@@ -288,3 +289,59 @@ async def test_s3_says_that_a_secret_is_wrong(backlot: Any, s3_at: Any) -> None:
     async with source.session():
         with pytest.raises(CredentialsError, match="does not accept the access key"):
             await source.ping()
+
+
+# Folders
+
+
+async def keys_by_partition(source: Source[Any]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    async with source.session():
+        async for partition in source.partitions():
+            found[partition.key] = []
+            async with aclosing(source.documents(partition)) as pages:
+                async for page in pages:
+                    documents = page if isinstance(page, list) else []
+                    found[partition.key] += [one.id for one in documents if isinstance(one, Document)]
+    return found
+
+
+async def test_a_container_is_listed_by_its_folders_and_nothing_twice(azure: int) -> None:
+    found = await keys_by_partition(azure_source(azure, AZURITE_KEY, "docs"))
+    assert {key: len(ids) for key, ids in found.items()} == {"docs/b b/": 1, "docs/folder/": 1, "docs": 4}
+    assert len({one for ids in found.values() for one in ids}) == 6
+
+
+async def test_a_bucket_of_google_is_listed_by_its_folders_and_nothing_twice(google: int, google_through: Any) -> None:
+    found = await keys_by_partition(google_through(google)("docs"))
+    assert {key: len(ids) for key, ids in found.items()} == {"docs/b b/": 1, "docs/folder/": 2, "docs": 3}
+
+
+async def test_a_bucket_of_s3_is_listed_by_its_folders_and_nothing_twice(backlot: Any, s3_at: Any) -> None:
+    found = await keys_by_partition(s3_at(backlot.port, backlot.s3_keys["nadia.roth@acme.com"], "acme-exports"))
+    assert set(found) == {
+        "acme-exports/invoices/",
+        "acme-exports/reports/",
+        "acme-exports/tenant-4417/",
+        "acme-exports",
+    }
+    assert sum(map(len, found.values())) == len({one for ids in found.values() for one in ids}) == 5
+
+
+@pytest.mark.parametrize(
+    ("pages", "expected"),
+    [
+        ([(["a/", "b/"], True)], ["a/", "b/"]),
+        ([(["a/"], False), (["b/"], True)], ["a/", "b/"]),
+        ([(["only/"], True)], []),
+        ([([], True)], []),
+        ([([f"{number}/" for number in range(PREFIXES_MAX + 1)], True)], []),
+        ([(["a/"], False), (["b/"], False), (["c/"], False), (["d/"], True)], []),
+    ],
+)
+async def test_a_bucket_with_few_folders_is_listed_by_them(pages: Any, expected: list[str]) -> None:
+    async def listing() -> AsyncGenerator[Any, None]:
+        for page in pages:
+            yield page
+
+    assert await folders_of(listing()) == expected

@@ -213,6 +213,8 @@ def scripted(monkeypatch: pytest.MonkeyPatch, *answers: httpx.Response) -> None:
     def handle(request: httpx.Request) -> httpx.Response:
         if "location" in str(request.url.query):
             return httpx.Response(200, text="<LocationConstraint>EU</LocationConstraint>")
+        if "delimiter" in request.url.params:
+            return httpx.Response(200, text="<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
         return left.pop(0)
 
     monkeypatch.setattr(
