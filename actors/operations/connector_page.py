@@ -62,7 +62,7 @@ def connector_page(facts: ConnectorFacts, now: datetime) -> Rendered:
         parts.live("pause", _pause(connector)),
         parts.live(
             "trouble",
-            panel("What is wrong", element("p", foreign(why), class_="error"), id_="trouble") if why else None,
+            _trouble(connector, why) if why else None,
         ),
         parts.live("history", _history(facts.history, now)),
         parts.live("letters", _letters(facts, now), mark=str([facts.letters_total, facts.letters])),
@@ -77,6 +77,23 @@ def connector_page(facts: ConnectorFacts, now: datetime) -> Rendered:
 def _mark(connector: Connector, running: Sequence[str]) -> str:
     return (
         f"{sorted(running)} {connector.scheduling!r} {connector.status} {connector.features!r} {connector.callboard!r}"
+    )
+
+
+def _trouble(connector: Connector, why: str) -> Markup:
+    return panel(
+        "What is wrong",
+        element("p", foreign(why), class_="error"),
+        element(
+            "p",
+            "It is asked again by itself. Change its settings with ",
+            element("code", f"callboard connector edit {connector.id}"),
+            ", or ask at once with ",
+            element("code", f"callboard connector check {connector.id}"),
+            ".",
+            class_="quiet",
+        ),
+        id_="trouble",
     )
 
 
@@ -105,6 +122,8 @@ def _state(facts: ConnectorFacts, state: str, now: datetime) -> list[Child]:
     if any(facts.rates):
         said += [" ", element("span", sparkline(facts.rates), element("strong", speed(rate)), class_="speed")]
     said += [" · last sync ", moment(facts.connector.last_synced, now)]
+    if pause_of(connector := facts.connector) is not None and connector.is_schedulable:
+        return [*said, " · next once resumed"]
     following = (facts.seen or {}).get("next_sync")
     said += [" · next ", moment(datetime.fromisoformat(following) if following else None, now, missing="not scheduled")]
     return said
@@ -259,7 +278,7 @@ def _schedule(facts: ConnectorFacts, now: datetime) -> Markup:
             )
         )
     head = element("tr", [element("th", name, scope="col") for name in ("Kind", "State", "Cron", "Change")])
-    why = (facts.seen or {}).get("why_not_scheduled")
+    why = None if pause_of(connector) is not None else (facts.seen or {}).get("why_not_scheduled")
     caption = element("caption", "Schedules of the kinds of sync", class_="unseen")
     return panel(
         "Schedule",

@@ -10,11 +10,10 @@ import attrs
 
 from ...protocol import SyncJob
 from ..journal import Line
-from ..journal.events import span
 from .layout import Parts, Rendered, button, empty, panel, question, trouble
 from .markup import Child, Markup, element, foreign, joined
 from .throughput import sparkline
-from .words import KINDS, chip, connector_path, count, job_path, lasted, moment, speed, volume
+from .words import KINDS, chip, connector_path, count, job_path, lasted, moment, pace, volume
 
 STORY_SHOWN = 400
 STAGES = (("source", "Source"), ("downloads", "Downloads"), ("elasticsearch", "Elasticsearch"))
@@ -79,6 +78,7 @@ def job_page(facts: JobFacts, now: datetime) -> Rendered:
             if job.error
             else None,
         ),
+        parts.live("waits", _waits(facts)),
         parts.live("progress", _progress(facts)),
         parts.live("partitions", _partitions(facts)),
         parts.live("letters", _letters(facts)),
@@ -183,11 +183,14 @@ def _progress(facts: JobFacts) -> Markup:
             ("Indexed", count(job.indexed_document_count)), ("Deleted", count(job.deleted_document_count)),
             ("Volume", f"{job.indexed_document_volume:,} MiB"), ("In the index", count(job.total_document_count)),
         ]  # fmt: skip
+        if job.started_at is None and not job.status.is_terminal:
+            # Nothing has been done yet; why is told above.
+            return Markup("")
         return panel("Counts", _numbers(numbers), _elsewhere(facts), id_="progress")
     numbers = [
         ("Read", count(at["listed"])), ("Indexed", count(at["indexed"])), ("Unchanged", count(at["unchanged"])),
         ("Deleted", count(at["deleted"])), ("Failed", count(at["failed"])), ("Volume", volume(at["size_bytes"])),
-        ("Queued", count(at["queued"])), ("Requests at once", count(at["concurrency"])), ("For", span(round(at["seconds"]))),
+        ("Queued", count(at["queued"])), ("Requests at once", count(at["concurrency"])),
     ]  # fmt: skip
     rate = sum(facts.rates[-5:]) / max(1, len(facts.rates[-5:]))
     limit = str(at["waiting_on"])
@@ -196,7 +199,7 @@ def _progress(facts: JobFacts) -> Markup:
         for key, name in STAGES
     ]
     said = LIMITS.get(limit, f"Now: {limit}." if limit else "")
-    speeds = element("p", sparkline(facts.rates), element("strong", speed(rate)), " documents", class_="speed large")
+    speeds = element("p", sparkline(facts.rates), element("strong", pace(rate)), "documents/s", class_="speed large")
     return panel(
         "Progress",
         speeds,
@@ -207,10 +210,19 @@ def _progress(facts: JobFacts) -> Markup:
     )
 
 
+def _waits(facts: JobFacts) -> Markup | None:
+    if facts.waits is None or facts.job.status.is_terminal or facts.live is not None:
+        return None
+    return panel(
+        "Why it waits",
+        element("p", foreign(facts.waits)),
+        element("p", element("a", "To its connector", href=connector_path(facts.job.connector.id))),
+        id_="waits",
+    )
+
+
 def _elsewhere(facts: JobFacts) -> Markup | None:
     job = facts.job
-    if facts.waits and not job.status.is_terminal:
-        return element("p", foreign(facts.waits), class_="quiet")
     if job.status.is_running and job.worker_hostname and job.worker_hostname != facts.worker:
         return element(
             "p", "It runs in ", foreign(job.worker_hostname), ", whose own page shows it live.", class_="quiet"

@@ -11,7 +11,7 @@ from typing import Any
 from .layout import Parts, Rendered, empty, panel
 from .markup import Markup, element, foreign, joined
 from .throughput import Throughput, sparkline
-from .words import KINDS, chip, connector_path, count, job_path, moment, speed
+from .words import KINDS, chip, connector_path, count, job_path, moment, pace, speed
 
 SHOWN_MAX = 1_000
 JOBS_SHOWN = 12
@@ -55,7 +55,7 @@ def overview_page(
             ),
             element("pre", "callboard connector create"),
         )
-        return Rendered("Connectors", joined(head, jobs, board), parts, "overview")
+        return Rendered("Connectors", joined(head, jobs, board, _shape(parts, "empty")), parts, "overview")
     rows = [_row(parts, one, speeds, now) for one in wanted[:SHOWN_MAX]]
     order = " ".join(f"{_key(one)}:{state_of(one)}" for one in wanted[:SHOWN_MAX])
     table = element(
@@ -74,6 +74,7 @@ def overview_page(
         parts.live("rows", rows, tag="tbody", mark=order),
         class_="board",
     )
+    shape = _shape(parts, "board")
     # Parts in rows were made before the part that holds them: they come behind it, and lie within it.
     parts.contents = {
         **{key: one for key, one in parts.contents.items() if one[2] is None},
@@ -95,7 +96,12 @@ def overview_page(
         element("p", f"{more:,} more connectors fit. Filter to see them.", class_="quiet") if more > 0 else None,
         id_="connectors",
     )
-    return Rendered("Connectors", joined(head, jobs, board), parts, "overview")
+    return Rendered("Connectors", joined(head, jobs, board, shape), parts, "overview")
+
+
+def _shape(parts: Parts, name: str) -> Markup:
+    """Tells an open page to load itself again once it would be made of other parts."""
+    return parts.live("shape", name, tag="span", hidden=True, data_shape=True)
 
 
 def state_of(one: Mapping[str, Any]) -> str:
@@ -129,7 +135,7 @@ def _facts(seen: Mapping[str, Any], total: int, rate: float) -> str:
     jobs, waiting = len(seen["jobs"]), len(seen["waiting"])
     said = [f"{total:,} connector{'s' if total != 1 else ''}", f"{jobs:,} job{'s' if jobs != 1 else ''} running"]
     if jobs:
-        said.append(f"{speed(rate)} documents")
+        said.append(f"{pace(rate)} documents/s")
     if waiting:
         said.append(f"{waiting:,} waiting")
     return " · ".join(said)
@@ -192,7 +198,7 @@ def _row(parts: Parts, one: Mapping[str, Any], speeds: Throughput, now: datetime
     )
     why = element("span", foreign(one["why"]), class_="sub why") if one["why"] and state == "failing" else None
     if one["paused"]:
-        why = element("span", foreign(str(one["paused"]).capitalize()), class_="sub")
+        why = element("span", foreign(str(one["paused"]).removeprefix("paused ")), class_="sub")
     last = [moment(_read(one["last_synced"]), now), _last(one["last_sync_status"])]
     following = _next(one, now)
     rates = speeds.of(one["id"])
@@ -222,7 +228,7 @@ def _last(status: str | None) -> Markup | None:
 
 def _next(one: Mapping[str, Any], now: datetime) -> Markup:
     if one["paused"]:
-        return element("span", "when somebody resumes it", class_="quiet")
+        return element("span", "once resumed", class_="quiet")
     if one["why_not_scheduled"]:
         return element("span", foreign(one["why_not_scheduled"]), class_="sub why")
     return moment(_read(one["next_sync"]), now, missing="not scheduled")

@@ -56,6 +56,10 @@ DRAWN_PER_S = 250
 """Connectors that the overview draws in a second, so that watching thousands does not slow down their syncs."""
 FRESH_READ_S = 2.0
 """The same for pages that Elasticsearch is asked for."""
+READ_S = 5.0
+"""An open page that waits longer for Elasticsearch is told so; its script takes eight silent seconds for a cut line."""
+SHOW_S = 15.0
+SLOW = "Elasticsearch has not answered yet."
 KEPT_MAX = 64
 WRONG_TOKEN_S = 0.5
 """One wrong token at a time waits so long, whoever sends it."""
@@ -118,7 +122,10 @@ class Page:
     async def _show(self, request: Request, session: Session, extra: tuple[tuple[str, str], ...] = ()) -> Response:
         status = 200
         try:
-            page = await self._page(request.segments, request.fields)
+            with trio.fail_after(SHOW_S):
+                page = await self._page(request.segments, request.fields)
+        except trio.TooSlowError:
+            status, page = 504, refusal("Elasticsearch does not answer", f"{SLOW} Load this page again in a while.")
         except NotFound:
             status, page = (
                 404,
@@ -217,11 +224,14 @@ class Page:
             nonlocal seen, said
             state, parts = BEAT, None
             try:
-                page = await self._page(path, {})
+                with trio.fail_after(READ_S):
+                    page = await self._page(path, {})
+            except trio.TooSlowError:
+                state = _trouble(SLOW)
             except NotFound:
                 state = b"event: gone\ndata: {}\n\n"
             except StoreError as exc:
-                state = b"event: trouble\ndata: " + orjson.dumps({"why": str(exc)}) + b"\n\n"
+                state = _trouble(str(exc))
             else:
                 parts, seen = page.parts.changed_since(seen), page.parts
             if parts:
@@ -317,6 +327,10 @@ class Page:
     def _refuse(self, session: Session, status: int, title: str, why: str, back: str) -> Response:
         frame = Frame("/", self._access.form_token(session), self._state.worker, self._access.needs_token)
         return Response(layout.document(refusal(title, why, back=back), frame), status, HTML, SECURITY_HEADERS)
+
+
+def _trouble(why: str) -> bytes:
+    return b"event: trouble\ndata: " + orjson.dumps({"why": why}) + b"\n\n"
 
 
 def _is_page(path: list[str]) -> bool:

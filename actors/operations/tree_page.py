@@ -68,7 +68,7 @@ def _row(node: TreeNode, depth: int) -> Markup:
         element(
             "th",
             foreign(node.name),
-            element("span", node.kind, class_="kind"),
+            element("span", node.kind.lstrip("_"), class_="kind"),
             element("span", foreign(node.last_error), class_="sub why") if node.last_error else None,
             scope="row",
             class_=f"d{min(depth, DEPTH_SHOWN)}",

@@ -75,8 +75,12 @@ def count(number: int | None) -> str:
     return "–" if number is None else f"{number:,}"
 
 
+def pace(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 or rate == 0 else f"{rate:.1f}"
+
+
 def speed(rate: float) -> str:
-    return f"{rate:,.0f}/s" if rate >= 10 or rate == 0 else f"{rate:.1f}/s"
+    return f"{pace(rate)}/s"
 
 
 def volume(size_bytes: float) -> str:

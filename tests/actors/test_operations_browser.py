@@ -395,6 +395,73 @@ async def test_held_back_deletions_are_looked_at_and_confirmed_and_dead_letters_
         assert await browser.complaints() == []
 
 
+async def test_a_connector_is_paused_and_resumed(browser: Browser) -> None:
+    async with open_world() as world:
+        await world.begin("slow")
+        await browser.go(f"{world.url}/connectors/slow")
+        await browser.until("See it run")
+        await browser.press("Pause")
+        await browser.until("The connector is paused, for all services", ".notice")
+        await browser.until("next once resumed", ".facts")
+        assert "by the operations page" in await browser.text("[aria-labelledby=paused]")
+
+        async def is_idle() -> bool:
+            return not world.service._state.running
+
+        await world.until(is_idle)
+        await browser.go(world.url)
+        await browser.until("Paused", "tbody")
+        await browser.click("tbody a[href='/connectors/slow']")
+        await browser.press("Resume")
+        await browser.until("The connector syncs again", ".notice")
+        await browser.until("See it run")
+        assert await browser.complaints() == []
+
+
+async def test_empty_and_broken_states_say_what_to_do(browser: Browser) -> None:
+    async with open_node(port=None) as node:
+        is_away = False
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if not is_away:
+                await node.app(scope, receive, send)
+                return
+            headers = [(b"content-type", b"application/json"), (b"x-elastic-product", b"Elasticsearch")]
+            await send({"type": "http.response.start", "status": 503, "headers": headers})
+            await send({"type": "http.response.body", "body": b'{"error":{"type":"x","reason":"gone fishing"}}'})
+
+        settings = {
+            "service.worker_mode": True, "service.service_types": ["stage"], "callboard.text_extraction.engine": "plain",
+            "callboard.operations.enabled": True, "callboard.operations.port": 0, "service.idling": 1.0,
+        }  # fmt: skip
+        async with (
+            open_store(Target(embedded=app)) as store,
+            open_service(settings, embedded=app, sources={"stage": Stage}) as service,
+        ):
+            world = World(store, service)
+
+            async def is_up() -> bool:
+                return service.operations_url is not None
+
+            await world.until(is_up)
+            await browser.go(world.url)
+            await browser.until("The stage is empty", "h1")
+            await browser.until("callboard connector create")
+            await browser.until("Live", ".link-state")
+            await make(store, "quick", "Prompt book", "quick")
+            await browser.until("Prompt book")
+            await browser.press("Prompt book")
+            await browser.until("It has never been synced")
+            await browser.until("No document has failed")
+            await browser.until("Live", ".link-state")
+            is_away = True
+            await browser.until("does not answer", ".link-state", 30)
+            await trio.sleep(6)
+            assert "does not answer" in await browser.text(".link-state"), "no sign of life passes for all being well"
+            is_away = False
+            await browser.until("Live", ".link-state", 30)
+
+
 async def test_a_token_is_asked_for_once(browser: Browser) -> None:
     async with open_world("open sesame") as world:
         await browser.go(f"{world.url}/actors")
@@ -490,6 +557,76 @@ async def test_everything_can_be_read_and_reached_on_a_phone(browser: Browser, t
             faint = await browser.run(FAINT)
             assert faint == [], path
 
+
+async def test_who_listens_or_has_no_mouse_finds_the_way_and_is_not_talked_at(browser: Browser) -> None:
+    async with open_world() as world:
+        job_id = await world.sync("quick")
+        long_id = await world.begin("slow")
+        running = f"/jobs/{long_id}"
+        paths = (
+            "/",
+            "/connectors/broken",
+            "/connectors/quick",
+            f"/jobs/{job_id}",
+            running,
+            f"{running}/cancel",
+            "/actors",
+            "/jobs/none",
+        )
+        for path in paths:
+            await browser.go(world.url + path)
+            assert await browser.run(LANDMARKS) == [1, 1, 1, 1, 1, "en"], path
+            levels = await browser.run(
+                "return [...document.querySelectorAll('h1,h2,h3')].map((one) => +one.tagName[1])"
+            )
+            assert all(after - before <= 1 for before, after in zip([0, *levels], levels, strict=False)), (path, levels)
+            assert await browser.run(REPEATED) == [], path
+            # The first key leads past the head of the page, and everything that can be used comes in the order of the page.
+            await browser.keys("\ue004")
+            assert await browser.run("return document.activeElement.className") == "skip", path
+            assert (
+                await browser.run(
+                    'return document.querySelectorAll(\'[tabindex]:not([tabindex="0"], [tabindex="-1"])\').length'
+                )
+                == 0
+            )
+            ring = await browser.run("return getComputedStyle(document.activeElement).outlineStyle")
+            assert ring == "solid", path
+        await browser.go(world.url + running)
+        await browser.until("Live", ".link-state")
+        await browser.until("sets the pace")
+        assert await browser.run(CHATTER) == []
+        said = await browser.run(LIVE)
+        await browser.run("[...document.querySelectorAll('button')].find((one) => one.textContent === 'Pause').focus()")
+        before = await read_count(browser)
+
+        async def has_moved() -> bool:
+            return await read_count(browser) > before + 500
+
+        await world.until(has_moved)
+        assert await browser.run(LIVE) == said, "numbers that change are not read aloud"
+        assert await browser.run("return document.activeElement.textContent") == "Pause", "the focus stays where it was"
+        await browser.keys("\ue007")
+        await browser.until("The job is paused", ".notice[role=status]")
+
+
+LANDMARKS = """
+const count = (selector) => document.querySelectorAll(selector).length;
+return [count('body > header'), count('nav[aria-label]'), count('main#content'), count('body > footer'), count('h1'), document.documentElement.lang];
+"""
+REPEATED = """
+const ids = [...document.querySelectorAll('[id]')].map((one) => one.id);
+return ids.filter((id, at) => ids.indexOf(id) !== at);
+"""
+CHATTER = """
+return [...document.querySelectorAll('[data-live]')].filter((one) => one.closest('[aria-live], [role=status], [role=alert], [role=log]'))
+  .map((one) => one.dataset.live);
+"""
+"""Parts that change by themselves and would be read aloud each time."""
+
+LIVE = """
+return [...document.querySelectorAll('[aria-live], [role=status], [role=alert]')].map((one) => one.textContent);
+"""
 
 NAMELESS = """
 return [...document.querySelectorAll('a, button, input:not([type=hidden]), svg, meter')].filter((one) => {

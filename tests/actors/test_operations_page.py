@@ -276,7 +276,7 @@ async def test_buttons_start_pause_resume_cancel_and_switch_and_say_why_not() ->
         page = (await world.client.get(ONE)).text
         assert "by the operations page" in page
         assert f'action="{ONE}/resume"' in page
-        assert "Paused since" in (await world.client.get("/")).text
+        assert "once resumed" in (await world.client.get("/")).text
         assert (await store.connectors.get("a/b %?#")).scheduling.full.enabled
         assert (await world.press(f"{ONE}/resume", form_token=token)).status_code == 303
         assert (await world.press(f"{ONE}/resume", form_token=token)).status_code == 409

@@ -78,6 +78,10 @@
     for (const [key, html] of Object.entries(parts)) {
       const place = document.querySelector(`[data-live="${CSS.escape(key)}"]`);
       if (!place || place.innerHTML === html) continue;
+      if ("shape" in place.dataset) {
+        location.reload();
+        return;
+      }
       const focus = place.contains(document.activeElement) ? mark(document.activeElement) : null;
       place.innerHTML = html;
       clocks(place);
