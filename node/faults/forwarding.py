@@ -107,7 +107,7 @@ class ForwardingApp:
         except httpx.TransportError as error:
             if self._passes_cuts:
                 kind = ConnectionRefusedError if isinstance(error, httpx.ConnectError) else ConnectionResetError
-                raise kind(f"the connection to the server broke: {error}") from error
+                raise kind(f"the connection to the server broke: {_why(error)}") from error
             await respond(
                 send, 502, f'{{"error": "the server behind cannot be reached: {type(error).__name__}"}}'.encode()
             )
@@ -158,6 +158,14 @@ class ForwardingApp:
             self._contexts[identity.decode()] = _OpenContext(name == b"_scroll_id", credentials)
             while len(self._contexts) > _CONTEXTS_MAX:
                 self._contexts.popitem(last=False)
+
+
+def _why(error: BaseException) -> str:
+    """The first words that an error or one of its causes has: httpx says nothing of certificates itself."""
+    one: BaseException | None = error
+    while one is not None and not str(one):
+        one = one.__cause__ or one.__context__
+    return type(error).__name__ if one is None else str(one)
 
 
 async def _live(receive: Any, send: Any) -> None:

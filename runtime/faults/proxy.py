@@ -5,7 +5,7 @@
 
 It knows nothing of what is said: encrypted connections work, and only the rules that look at bytes are blind then.
 
-Invariants: every connection is one task with two pumps, in the proxy's nursery; at most `CONNECTIONS_MAX` are open and each holds at
+Invariants: every connection is one task with two pumps, in the proxy's nursery; at most `connections_max` are open, further ones wait to be accepted, and each holds at
 most two pieces of `PIECE_BYTES`; what a slow side does not take is not read from the other. A second socket holds the
 port while the proxy is down, so that nobody else gets it.
 """
@@ -32,7 +32,8 @@ from .network import EFFECT_NAMES, LoseResponse, NetworkFaultPlan, Refuse, Resta
 CONNECTIONS_MAX: Final = 256
 PIECE_BYTES: Final = 16 * 1024
 HAPPENED_MAX: Final = 10_000
-_DRIPPED_BYTES: Final = 16
+_DRIPPED_BYTES_MAX: Final = 1024
+_DRIP_S: Final = 0.25
 _BACKLOG: Final = 128
 Direction = Literal["request", "response"]
 
@@ -79,12 +80,19 @@ class _Connection:
 class FaultProxy:
     """A running proxy. Made by `open_fault_proxy`."""
 
-    def __init__(self, host: str, port: int, plan: NetworkFaultPlan, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        plan: NetworkFaultPlan,
+        nursery: trio.Nursery,
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> None:
         self._server_host, self._server_port = host, port
         self._nursery = nursery
         self._started_s = trio.current_time()
         self._connections: set[_Connection] = set()
-        self._slots = trio.Semaphore(CONNECTIONS_MAX)
+        self._slots = trio.Semaphore(connections_max)
         self._number = 0
         self._round = trio.CancelScope()
         self._up_again_s = 0.0
@@ -320,10 +328,11 @@ async def open_fault_proxy(
     host: str = "127.0.0.1",
     port: int = 0,
     listener: socket.socket | None = None,
+    connections_max: int = CONNECTIONS_MAX,
 ) -> AsyncIterator[FaultProxy]:
     """Run a proxy to a server while the block runs. `port` 0 takes any free one; only addresses of this machine are listened on.
 
-    `listener` is a bound socket to use instead, which the proxy closes. Raises `ValueError` for an address that others
+    More connections than `connections_max` wait until others end. `listener` is a bound socket to use instead, which the proxy closes. Raises `ValueError` for an address that others
     reach, and `OSError` if the port cannot be had. Left or cancelled: all connections are closed.
     """
     if listener is None and not _is_loopback(host):
@@ -332,7 +341,7 @@ async def open_fault_proxy(
     failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            proxy = FaultProxy(server_host, server_port, plan or NetworkFaultPlan(), nursery)
+            proxy = FaultProxy(server_host, server_port, plan or NetworkFaultPlan(), nursery, connections_max)
             await nursery.start(proxy._serve, holder)
             try:
                 yield proxy
@@ -356,8 +365,10 @@ def _directions(rule: Rule) -> tuple[Direction, ...]:
 
 
 async def _drip(data: bytes, bytes_per_second: float, sink: trio.SocketStream) -> None:
-    for at in range(0, len(data), _DRIPPED_BYTES):
-        piece = data[at : at + _DRIPPED_BYTES]
+    # Often, so that it is soon noticed that the other side has left.
+    size_bytes = max(1, min(_DRIPPED_BYTES_MAX, int(bytes_per_second * _DRIP_S)))
+    for at in range(0, len(data), size_bytes):
+        piece = data[at : at + size_bytes]
         await trio.sleep(len(piece) / bytes_per_second)
         await sink.send_all(piece)
 

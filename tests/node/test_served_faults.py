@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import trio
+import trustme
 from trio.testing import MockClock
 
 from callboard.node import Node, open_node
@@ -30,6 +33,7 @@ from callboard.node.faults import (
     StaleRead,
     Status,
     open_faulty_server,
+    open_faulty_way,
 )
 from callboard.runtime.faults import NetworkFaultPlan, network
 
@@ -204,6 +208,69 @@ async def test_a_request_that_is_too_large_is_refused_as_by_the_server() -> None
     app = FaultyApp(never, ServerFaultPlan(), content_bytes_max=10)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://n") as client:
         assert (await client.post("/", content=b"x" * 11)).status_code == 413
+
+
+@asynccontextmanager
+async def encrypted(authority: trustme.CA) -> AsyncIterator[str]:
+    """The URL of a server at https:// that says under which name it was asked."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+
+    async def serve(stream: trio.SSLStream[trio.SocketStream]) -> None:
+        head = b""
+        try:
+            while data := await stream.receive_some():
+                head += data
+                while b"\r\n\r\n" in head:
+                    asked, _, head = head.partition(b"\r\n\r\n")
+                    name = next(line for line in asked.split(b"\r\n") if line.lower().startswith(b"host:"))
+                    body = b'{"name": "%s"}' % name.partition(b":")[2].strip()
+                    await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        except trio.BrokenResourceError:
+            pass
+
+    async with trio.open_nursery() as nursery:
+        listeners: list[Any] = await nursery.start(
+            partial(trio.serve_ssl_over_tcp, serve, 0, context, host="127.0.0.1", https_compatible=True)
+        )
+        yield f"https://localhost:{listeners[0].transport_listener.socket.getsockname()[1]}"
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_way_to_an_encrypted_server_may_be_faulty_and_its_certificate_still_counts() -> None:
+    authority = trustme.CA()
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    wire = NetworkFaultPlan([network.Rule(effect=network.Cut(after_bytes=2000), times=1)])
+    async with encrypted(authority) as url:
+        async with open_faulty_way(url, network=wire, verify=trusting) as app:
+            transport = httpx.ASGITransport(app=app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://n") as client:
+                names, cuts = set(), 0
+                for _ in range(40):
+                    try:
+                        names.add((await client.get("/")).json()["name"])
+                    except ConnectionError:
+                        cuts += 1
+                assert (names, cuts) == ({url.removeprefix("https://")}, 1)
+        async with open_faulty_way(url, network=NetworkFaultPlan()) as app:
+            transport = httpx.ASGITransport(app=app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://n") as client:
+                with pytest.raises(ConnectionRefusedError, match="certificate"):
+                    await client.get("/")
+
+
+async def test_a_server_in_front_speaks_encrypted_to_the_one_behind() -> None:
+    authority = trustme.CA()
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    busy = plan(Status(status=503), times=1)
+    async with (
+        encrypted(authority) as url,
+        open_faulty_server(url, busy, verify=trusting) as front,
+        client_of(front.url) as client,
+    ):
+        assert [(await client.get("/")).status_code for _ in range(2)] == [503, 200]
 
 
 def answering(request: httpx.Request) -> httpx.Response:

@@ -243,6 +243,40 @@ async def test_what_the_client_does_not_read_is_not_read_from_the_server() -> No
         nursery.cancel_scope.cancel()
 
 
+async def test_more_connections_than_it_holds_wait_for_their_turn() -> None:
+    server = Server()
+    async with trio.open_nursery() as nursery:
+        listeners: list[trio.SocketListener] = await nursery.start(
+            partial(trio.serve_tcp, server.serve, 0, host="127.0.0.1")
+        )
+        behind = listeners[0].socket.getsockname()[1]
+        async with open_fault_proxy("127.0.0.1", behind, connections_max=2) as proxy:
+            held = [await trio.open_tcp_stream(proxy.host, proxy.port) for _ in range(3)]
+            for number, stream in enumerate(held):
+                await stream.send_all(b"%d\n" % number)
+            await until(lambda: len(server.lines) == 2)
+            await trio.sleep(0.1)
+            assert (proxy.connections, sorted(server.lines)) == (2, [b"0", b"1"])
+            await held[0].aclose()
+            await until(lambda: sorted(server.lines) == [b"0", b"1", b"2"])
+            for stream in held:
+                await stream.aclose()
+        nursery.cancel_scope.cancel()
+
+
+async def test_cancelled_amid_everything_it_leaves_nothing_open() -> None:
+    rules = [always(Drip(bytes_per_second=1), Match(direction="response")), always(Stall(after_bytes=1), skip=1)]
+    async with proxied(*rules) as (proxy, _):
+        with trio.move_on_after(0.3):
+            async with trio.open_nursery() as nursery:
+                for number in range(5):
+                    nursery.start_soon(asked, proxy, b"line %d" % number)
+        await until(lambda: not proxy.connections)
+        port = proxy.port
+    with trio.socket.socket() as again:
+        await again.bind(("127.0.0.1", port))
+
+
 async def test_others_may_not_reach_it() -> None:
     with pytest.raises(ValueError, match="this machine only"):
         async with open_fault_proxy("127.0.0.1", 1, host="0.0.0.0"):
