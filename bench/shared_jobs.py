@@ -121,9 +121,9 @@ async def _job(store: Store, job_id: str) -> SyncJob:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--partitions", type=int, default=200)
-    parser.add_argument("--pages", type=int, default=4)
-    parser.add_argument("--pause", type=float, default=0.2)
+    parser.add_argument("--partitions", type=int, default=64)
+    parser.add_argument("--pages", type=int, default=5)
+    parser.add_argument("--pause", type=float, default=1.0)
     given = parser.parse_args()
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     print(f"{given.partitions} partitions of {given.pages} pages, {given.pause:g} s each")

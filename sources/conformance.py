@@ -144,6 +144,22 @@ class SourceConformance:
         first, second = await _listed(subject), await _listed(subject)
         assert _shown(first, subject) == _shown(second, subject)
 
+    async def test_partitions_that_are_shared_are_listed_by_anybody(self, subject: Subject) -> None:
+        """Where a source says that it is shareable: no id is in two partitions, and a partition is all that another needs."""
+        if not subject.open().shareable or subject.rules is not None:
+            return
+        listed = await _listed(subject)
+        ids = [document_id(document.id) for one in listed for document in one.documents]
+        assert len(set(ids)) == len(ids), "two partitions hold the same document"
+        other = subject.open()
+        async with other.session():
+            for one in listed:
+                sent = attrs.evolve(one.partition, data=orjson.loads(orjson.dumps(dict(one.partition.data))))
+                again = await _read(other, sent)
+                assert _fields_of(again, subject) == _fields_of(one, subject), (
+                    f"another process lists {one.partition.key} differently"
+                )
+
     async def test_a_listing_goes_on_from_each_of_its_checkpoints(self, subject: Subject) -> None:
         """What was listed before a checkpoint and what is listed from it are the whole, nothing twice."""
         for one in await _listed(subject):

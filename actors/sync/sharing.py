@@ -112,7 +112,7 @@ class Sharing:
         self._is_naming_over = False
         self._earlier: dict[str, dict[str, Any]] = {}
         """What an earlier run of the job has left, by partition."""
-        self._look_at_s = self._looked_at_s = self._saved_at_s = -math.inf
+        self._look_at_s = self._looked_at_s = -math.inf
         self._table_at_s = math.inf
         self._wants_look = False
         self._candidates: deque[tuple[Lease, bool]] = deque()
@@ -184,14 +184,15 @@ class Sharing:
             if partitions is not None:
                 workers.start_soon(self._name, partitions, failed)
                 self._table_at_s = monotonic() + TABLE_EVERY_S
+            workers.start_soon(self._save_what_ends, save)
             while True:
                 await self._write_names(is_complete=not failed)
-                await self._save_what_ended(save)
                 leases = await self._look_if_due(room)
                 while self._candidates and self._reading < room:
                     lease, is_given_up = self._candidates.popleft()
-                    await self._take(lease, is_given_up, state, list_one, workers)
-                if self._mine or self._candidates:
+                    self._reading += 1
+                    workers.start_soon(self._list, lease, is_given_up, state, list_one)
+                if self._mine or self._candidates or self._reading:
                     busy_at_s = monotonic()
                 elif partitions is None:
                     if monotonic() - busy_at_s >= LINGER_S:
@@ -201,11 +202,11 @@ class Sharing:
                 if monotonic() >= self._table_at_s:
                     await self._read_table()
                 await self._pause()
+            workers.cancel_scope.cancel()
         return failed[0] if failed else None
 
     async def _pause(self) -> None:
-        waits_closely = self._wants_look or any(one.is_read for one in self._mine.values())
-        with trio.move_on_after(TICK_S if waits_closely else max(self._look_at_s - monotonic(), TICK_S)):
+        with trio.move_on_after(TICK_S if self._wants_look else max(self._look_at_s - monotonic(), TICK_S)):
             await self._woken.wait()
         self._woken = trio.Event()
 
@@ -267,48 +268,48 @@ class Sharing:
         self._candidates = deque((one, one.id in given_up) for one in wanted)
         return leases
 
-    async def _take(
-        self, lease: Lease, is_given_up: bool, state: JobState, list_one: ListOne, workers: trio.Nursery
-    ) -> None:
-        document = await self._leases.take(lease)
-        if document is None:
-            self._wants_look = True
-            return
-        resumed = await state.take_up(document)
-        key = document["key"]
-        progress = PartitionProgress(key, hash64(key.encode("utf-8", "surrogatepass")), resumable=True)
-        if resumed is not None and (resumed.checkpoint is not None or resumed.counts != PartitionCounts()):
-            progress.go_on_from(resumed.checkpoint, resumed.counts)
-        if is_given_up:
-            tell(LeaseExpired(partition=key, listed=progress.settled_counts.listed))
-            log.warning("lease.expired", partition=key, listed=progress.settled_counts.listed)
-        tell(LeaseTaken(partition=key))
-        self._partitions[key] = progress
-        holding = self._mine[key] = Holding(lease.id, progress)
-        self._reading += 1
-        partition = Partition(key, document["data"], document["title"])
-        workers.start_soon(self._list, partition, holding, list_one)
-
-    async def _list(self, partition: Partition, holding: Holding, list_one: ListOne) -> None:
+    async def _list(self, lease: Lease, is_given_up: bool, state: JobState, list_one: ListOne) -> None:
+        """Take a lease and list its partition, if nobody was faster."""
         try:
-            await list_one(partition, holding.progress, holding)
-        except LeaseGone:
-            holding.progress.state = "unfinished"
-        else:
-            holding.is_read = True
+            document = await self._leases.take(lease)
+            if document is None:
+                return
+            holding = await self._begin(document, lease.id, state)
+            progress = holding.progress
+            if is_given_up:
+                tell(LeaseExpired(partition=progress.key, listed=progress.settled_counts.listed))
+                log.warning("lease.expired", partition=progress.key, listed=progress.settled_counts.listed)
+            tell(LeaseTaken(partition=progress.key))
+            try:
+                await list_one(Partition(progress.key, document["data"], document["title"]), progress, holding)
+            except LeaseGone:
+                progress.state = "unfinished"
+            else:
+                holding.is_read = True
         finally:
             self._reading -= 1
             self._wants_look = True
             self._woken.set()
 
+    async def _begin(self, document: dict[str, Any], lease_id: str, state: JobState) -> Holding:
+        resumed = await state.take_up(document)
+        key = document["key"]
+        progress = PartitionProgress(key, hash64(key.encode("utf-8", "surrogatepass")), resumable=True)
+        if resumed is not None and (resumed.checkpoint is not None or resumed.counts != PartitionCounts()):
+            progress.go_on_from(resumed.checkpoint, resumed.counts)
+        self._partitions[key] = progress
+        self._mine[key] = Holding(lease_id, progress)
+        return self._mine[key]
+
     # Keeping
 
-    async def _save_what_ended(self, save: Save) -> None:
-        if monotonic() < self._saved_at_s + SAVE_PAUSE_S_MIN and self._reading:
-            return
-        if any(one.is_read and one.progress.is_settled for one in self._mine.values()):
-            self._saved_at_s = monotonic()
-            await save()
+    async def _save_what_ends(self, save: Save) -> None:
+        """Note at once which partitions are listed and settled; many in one go where many end."""
+        while True:
+            await trio.sleep(TICK_S if not self._reading else SAVE_PAUSE_S_MIN)
+            if any(one.is_read and one.progress.is_settled for one in self._mine.values()):
+                await save()
+                self._woken.set()
 
     async def save(self, state: JobState, first: Save, *, gives_back: bool = False) -> None:
         """Note in the leases how far everything is that is listed here, and so renew them.
