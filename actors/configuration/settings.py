@@ -268,6 +268,9 @@ class TextExtractionSettings:
     seconds: float = option("The engine may take so long for one file.", 60, unit="seconds", at_least=0.1)
     memory_mib: int = option("The engine may take so much memory for one file.", 768, unit="MiB", at_least=200)
     size_mib: int = option("Larger files are not read.", 100, unit="MiB", at_least=1)
+    ocr_command: tuple[str, ...] = option(
+        "The program that sees text in images and in PDFs without text, e.g. `[tesseract, '{file}', stdout]`.", ()
+    )
     tika_jar: Path | None = option("The Tika server, if `callboard extraction fetch-tika` did not fetch it.", None)
 
 

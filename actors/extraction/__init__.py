@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from .attachments import AttachmentUnreadable, attachment_reader, base64_size_bytes, base64_stream
     from .choice import EngineChoice, EngineName, EngineState, ExtractionUnavailable, chosen_engine, engine_choice
     from .configured import configured_extraction
-    from .extractor import ExtractionSettings, Extractor, OcrHook, open_extractor
+    from .extractor import ExtractionSettings, Extractor, open_extractor
+    from .ocr import OcrHook
     from .pool import ExtractionPool
     from .recognition import DEFAULT_EXTENSIONS, extension_of, is_accepted
     from .results import DeadLetter, Extraction, ExtractionLimits, Status
@@ -54,6 +55,7 @@ _HOME = {
         "choice",
     ),
     "ExtractionPool": "pool",
+    "OcrHook": "ocr",
     **dict.fromkeys(("AttachmentUnreadable", "attachment_reader", "base64_size_bytes", "base64_stream"), "attachments"),
     **dict.fromkeys(("DEFAULT_EXTENSIONS", "extension_of", "is_accepted"), "recognition"),
     **dict.fromkeys(("DeadLetter", "Extraction", "ExtractionLimits", "Status"), "results"),

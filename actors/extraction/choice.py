@@ -49,6 +49,9 @@ def engine_choice(settings: ExtractionSettings) -> EngineChoice:
 
     Nothing is started or asked: whether a service answers shows when it is used.
     """
+    from .ocr import check_ocr_command
+
+    check_ocr_command(settings.ocr_command)
     engines = tuple(_states(settings))
     if settings.engine != "auto":
         wanted = next(state for state in engines if state.name == settings.engine)

@@ -20,6 +20,7 @@ def configured_extraction(service: ExtractionServiceSettings, own: TextExtractio
         limits=limits,
         workers=own.workers,
         more_extensions=own.more_extensions,
+        ocr_command=own.ocr_command,
         service_url=service.host,
         service_timeout_s=service.timeout,
         service_file_pointers=service.use_file_pointers,

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import abc
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO
 
 import attrs
 import trio
@@ -25,13 +25,11 @@ from ...runtime import Budget, blocking, monotonic
 from .archives import Inspection, inspect_zip
 from .choice import EngineName, ExtractionUnavailable, chosen_engine
 from .engines import Engine, File, NoEngine
+from .ocr import OcrFailed, OcrHook, command_hook
 from .plain_text import read_plain_text, read_small_text
 from .recognition import HEAD_BYTES, Kind, extension_of, is_accepted, recognise
 from .results import DeadLetter, Extraction, ExtractionLimits, Status, cut
 from .spool import MEMORY_BYTES_MAX, Spool, spool_folder
-
-OcrHook: TypeAlias = Callable[[str, bytes], Awaitable[str]]
-"""Takes the name and the bytes of an image, or of a PDF in which no text was found, and gives the text that it sees."""
 
 _BYTES_OF_A_CHARACTER = 4
 _OCR_BYTES_MAX = 32 * 2**20
@@ -66,6 +64,8 @@ class ExtractionSettings:
     """Where files lie when paths are passed; the same path on both sides."""
     tika_jar: Path | None = None
     """The Tika server; by default the one that `callboard extraction fetch-tika` has fetched."""
+    ocr_command: Sequence[str] = ()
+    """The program that sees text in images, and in PDFs without text; `{file}` stands for the path. None if empty."""
     worker_command: Sequence[str] | None = None
     """The program of a worker, in place of the embedded engine's."""
 
@@ -210,7 +210,8 @@ class DocumentExtractor(Extractor):
             try:
                 text = await self._ocr(file.name, content)
             except Exception as error:  # noqa: BLE001 - somebody else's code; the file's result records what it raised
-                return Extraction(Status.FAILED, detail=f"The OCR hook failed: {error!r}.", engine="ocr")
+                why = str(error) if isinstance(error, OcrFailed) else repr(error)
+                return Extraction(Status.FAILED, detail=f"The OCR hook failed: {why}.", engine="ocr")
             return Extraction(Status.TEXT, text, engine="ocr") if text.strip() else None
         assert scope.cancelled_caught
         return Extraction(Status.TIMED_OUT, detail="The OCR hook took too long.", engine="ocr")
@@ -321,6 +322,8 @@ async def open_extractor(
             raise ExtractionUnavailable(
                 f"No scratch folder can be made in {error.filename}: {error.strerror}. Make it, or give this user the right to write there."
             ) from error
+        if ocr is None and settings.ocr_command:
+            ocr = command_hook(settings.ocr_command, folder, settings.limits.characters_max)
         engine = await _open_engine(stack, settings, folder)
         yield DocumentExtractor(engine, settings, folder, ocr)
 

@@ -17,7 +17,8 @@ import trio
 from ...runtime import ChildSpec, Context, Task
 from ...runtime.budget import Budget
 from .choice import EngineName, chosen_engine
-from .extractor import DocumentExtractor, ExtractionSettings, Extractor, OcrHook, open_extractor, read_at_once
+from .extractor import DocumentExtractor, ExtractionSettings, Extractor, open_extractor, read_at_once
+from .ocr import OcrHook
 from .recognition import is_accepted
 from .results import DeadLetter, Extraction, Status
 

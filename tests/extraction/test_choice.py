@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -11,6 +13,7 @@ import trio.testing
 
 from callboard.actors.configuration import Settings, read_mapping
 from callboard.actors.extraction import (
+    ExtractionLimits,
     ExtractionSettings,
     ExtractionUnavailable,
     Status,
@@ -164,3 +167,42 @@ def test_nothing_is_fetched_by_choosing(monkeypatch: pytest.MonkeyPatch, tmp_pat
     with pytest.raises(ExtractionUnavailable, match="callboard extraction fetch-tika"):
         chosen_engine(ExtractionSettings(engine="tika"))
     assert not list(tmp_path.iterdir())
+
+
+OCR = "import sys; seen = open(sys.argv[1], 'rb').read(); {then}"
+
+
+def seeing(then: str, **limits: Any) -> ExtractionSettings:
+    command = (sys.executable, "-c", OCR.format(then=then), "{file}")
+    return ExtractionSettings(engine="plain", ocr_command=command, limits=ExtractionLimits(**limits))
+
+
+async def test_an_operator_can_name_the_program_that_sees() -> None:
+    then = "print('Grüße', len(seen), sys.argv[1].endswith('.png'))"
+    async with open_extractor(seeing(then)) as extractor:
+        found = await extractor.extract("a.png", chunks_of(PNG))
+    assert (found.status, found.text.strip(), found.engine) == (Status.TEXT, f"Grüße {len(PNG)} True", "ocr")
+
+
+async def test_a_program_that_fails_babbles_or_hangs_costs_only_its_file() -> None:
+    async with open_extractor(seeing("sys.exit('out of ink')")) as extractor:
+        failed = await extractor.extract("a.png", chunks_of(PNG))
+    assert (failed.status, "code 1: out of ink" in failed.detail) == (Status.FAILED, True)
+    async with open_extractor(seeing("print('x' * 3_000_000)", characters_max=1000)) as extractor:
+        babbled = await extractor.extract("a.png", chunks_of(PNG))
+    assert (babbled.status, babbled.text) == (Status.TRUNCATED, "x" * 1000)
+    async with open_extractor(seeing("import time; time.sleep(3600)", seconds_max=1)) as extractor:
+        with trio.fail_after(10):
+            hung = await extractor.extract("a.png", chunks_of(PNG))
+    assert hung.status is Status.TIMED_OUT
+    gone = ExtractionSettings(engine="plain", ocr_command=(str(Path(sys.executable).with_name("none")),))
+    with pytest.raises(ExtractionUnavailable, match="ocr_command"):
+        chosen_engine(gone)
+
+
+def test_the_program_that_sees_comes_from_the_configuration() -> None:
+    assert tuple(configured(ocr_command=["tesseract", "{file}", "stdout"]).ocr_command) == (
+        "tesseract",
+        "{file}",
+        "stdout",
+    )
