@@ -81,7 +81,9 @@ class Search:
                 async for page in opened:
                     hits = [hit for hit in page.results if (found := hit_id(hit)) is not None and found not in seen]
                     if len(hits) < len(page.results):
-                        self._log.debug("a query finds what becomes no document", hits=len(page.results) - len(hits))
+                        self._log.debug(
+                            "hits of a query that become no document of their own", hits=len(page.results) - len(hits)
+                        )
                     seen.update(str(hit_id(hit)) for hit in hits)
                     yield [
                         item for items in await gathered([partial(self._item, hit) for hit in hits]) for item in items

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from collections.abc import Iterator
+from typing import Any
 
 import attrs
 import pytest
@@ -12,7 +12,8 @@ from callboard.sources.confluence import Confluence, ConfluenceConfig
 from callboard.sources.errors import CredentialsError, NotFound, SourceError
 from callboard.sources.source import Partition
 
-from .backlot_server import backlot, backlot_packages
+from .backlot_server import backlot_over
+from .foreign_servers import backlot_program
 from .test_confluence import listed, resumed
 
 TOKEN = "a-token-of-our-own"
@@ -27,6 +28,7 @@ RECORDS: list[dict[str, Any]] = [
         "subtype": "blogpost" if number % 10 == 0 else "page",
         "labels": ["handbook"] if number % 2 else [],
         "visibility": "public",
+        "created": 1_700_000_000 + number,
     }
     for space in ("engineering", "people")
     for number in range(130)
@@ -39,11 +41,8 @@ class Backlot:
 
 
 @pytest.fixture(scope="module")
-def backlot_site(
-    tmp_path_factory: pytest.TempPathFactory, server_missing: Callable[[str, str], NoReturn]
-) -> Iterator[Backlot]:
-    packages = backlot_packages(tmp_path_factory.mktemp("fetched"), server_missing)
-    with backlot(packages, tmp_path_factory.mktemp("backlot"), RECORDS, TOKEN) as url:
+def backlot_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backlot]:
+    with backlot_over(backlot_program(), tmp_path_factory.mktemp("backlot"), RECORDS, TOKEN) as url:
         yield Backlot(url)
 
 
@@ -82,9 +81,9 @@ async def test_its_cql_finds_every_page_once(backlot_site: Backlot) -> None:
         assert "Words of people 7" in page.fields["body"]
         assert page.fields["type"] == "page"
         assert page.timestamp
-        partition, value = found.checkpoints[0]
-        ids = list(found.documents)
-        assert await resumed(one, partition, value) == ids[100:]
+        alone = await listed(one, [{"query": "type = page"}])
+        partition, value = alone.checkpoints[0]
+        assert await resumed(one, partition, value) == list(alone.documents)[100:]
 
 
 async def test_its_space_alone_is_found(backlot_site: Backlot) -> None:
