@@ -11,11 +11,13 @@ Invariant: a worker is either in `_idle`, or owned by exactly one task, or dead.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import struct
 import sys
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +67,14 @@ class _Worker:
         return answer
 
     async def kill(self) -> int | None:
-        """End the process and reap it. Bounded, and not interrupted by a cancellation, so that no process is left behind."""
+        """End the process and whatever it has started, and reap it. Bounded, and not interrupted by a cancellation, so that no
+        process is left behind.
+        """
         with trio.CancelScope(deadline=trio.current_time() + _KILL_S, shield=True):
             if self.process.returncode is None:
-                self.process.kill()
+                # A worker leads a group of its own: an engine may run programs, such as one that sees text in images.
+                with suppress(ProcessLookupError):
+                    os.killpg(self.process.pid, signal.SIGKILL)
             await self.process.wait()
             for pipe in (self.process.stdin, self.process.stdout):
                 if pipe is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,6 +17,11 @@ def engine(path: str, characters: int, simple: bool) -> dict[str, Any]:
     order = content.split()[1] if len(content.split()) > 1 else b""
     match order:
         case b"HANG":
+            time.sleep(3600)
+        case b"CHILD":
+            child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
+            with Path(content.split()[2].decode()).open("a") as noted:
+                noted.write(f"{child.pid}\n")
             time.sleep(3600)
         case b"CRASH":
             os.abort()

@@ -117,6 +117,26 @@ async def test_a_cancelled_extraction_kills_its_worker_at_once(poison_settings: 
         assert (await give(extractor, "hello")).status is Status.TEXT
 
 
+async def test_what_an_engine_has_started_ends_with_it(poison_settings: Settings, tmp_path: Path) -> None:
+    noted = tmp_path / "children"
+    async with open_extractor(poison_settings(seconds_max=2.0, workers=1)) as extractor:
+        assert (await give(extractor, f"CHILD {noted}")).status is Status.QUARANTINED
+    children = [int(line) for line in noted.read_text().split()]
+    assert len(children) == 2
+    with trio.fail_after(10):
+        # Nobody but the kernel's first process reaps them.
+        while any(is_running(child) for child in children):  # noqa: ASYNC110 - a process of somebody else tells nobody
+            await trio.sleep(0.05)
+
+
+def is_running(process_id: int) -> bool:
+    """Whether a process is there and not only waiting to be reaped."""
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 async def test_a_hanging_file_does_not_hold_up_the_others(poison_settings: Settings) -> None:
     async with open_extractor(poison_settings(workers=2)) as extractor, trio.open_nursery() as nursery:
         nursery.start_soon(give, extractor, "HANG")
