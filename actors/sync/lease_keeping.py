@@ -9,7 +9,7 @@ import attrs
 import orjson
 import structlog
 
-from ...protocol.store import Conflict, NotFound, Store
+from ...protocol.store import Conflict, Forbidden, NotFound, Store
 from ...runtime import new_id
 from .encoding import action_line
 from .leases import Lease, State, named, taken
@@ -23,7 +23,8 @@ from .state import (
 )
 
 LEASES_SHOWN = 200
-"""Leases of one look: all that are held, and as many of the free ones as there is room for."""
+"""Leases of one look, unless more than these are held."""
+LEASES_SHOWN_MAX = 10_000
 NAMES_WRITTEN = 500
 WRITE_TRIES = 5
 """Our own writes whose answers were lost make conflicts; more of them in a row than this mean that something is wrong."""
@@ -52,6 +53,7 @@ class Leases:
         self._store, self._job_id = store, job_id
         self.setup, self.worker, self.is_owner = setup, worker, is_owner
         self._held: dict[str, _Held] = {}
+        self._shown = LEASES_SHOWN
 
     @property
     def epochs(self) -> frozenset[str]:
@@ -66,7 +68,11 @@ class Leases:
         """Make the fields of leases searchable, also in an index that was made before there were any."""
         names = ("lease", "epoch")
         properties = {name: MAPPINGS["properties"][name] for name in names}
-        await self._store.client.indices.put_mapping(index=STATE_INDEX, properties=properties)
+        try:
+            await self._store.client.indices.put_mapping(index=STATE_INDEX, properties=properties)
+        except Forbidden:
+            # An index of this version has them; of an older one, nothing would be found, and the job say so.
+            log.info("leases.mapping_forbidden", index=STATE_INDEX)
 
     async def table(self) -> list[dict[str, Any]]:
         """What all leases of the job say now, but for their checkpoints, which may be large."""
@@ -120,16 +126,20 @@ class Leases:
     async def look(self) -> list[Lease]:
         """The leases that are not over: all that are held, then some of the free ones, as they are now."""
         await self._store.content.refresh(STATE_INDEX)
-        told = await self._store.client.search(
-            index=STATE_INDEX,
-            query=_of_job(self._job_id, {"terms": {"lease": ["free", "held"]}}),
-            sort=[{"lease": "desc"}],
-            size=LEASES_SHOWN,
-            source_includes=list(_FIELDS),
-            seq_no_primary_term=True,
-            allow_partial_search_results=False,
-        )
-        return [_lease(hit) for hit in told["hits"]["hits"]]
+        while True:
+            told = await self._store.client.search(
+                index=STATE_INDEX,
+                query=_of_job(self._job_id, {"terms": {"lease": ["free", "held"]}}),
+                sort=[{"lease": {"order": "desc", "unmapped_type": "keyword"}}],
+                size=self._shown,
+                source_includes=list(_FIELDS),
+                seq_no_primary_term=True,
+                allow_partial_search_results=False,
+            )
+            leases = [_lease(hit) for hit in told["hits"]["hits"]]
+            if len(leases) < self._shown or leases[-1].state == "free" or self._shown == LEASES_SHOWN_MAX:
+                return leases
+            self._shown = min(2 * self._shown, LEASES_SHOWN_MAX)
 
     async def take(self, lease: Lease) -> dict[str, Any] | None:
         """Take a lease; returns its document, or None if somebody was faster. Cancelled: it may be taken until it runs out."""

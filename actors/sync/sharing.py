@@ -27,7 +27,7 @@ from .lease_keeping import Leases
 from .leases import Lease, Observer, choose, ended, released
 from .report import FAILURES_KEPT, FailedDocument
 from .segments import PartitionCounts, PartitionProgress
-from .state import JobState
+from .state import STATE_INDEX, JobState
 
 LINGER_S = 5.0
 """A helper without work waits so long for more."""
@@ -153,6 +153,13 @@ class Sharing:
         What the others have listed must be provable: nothing may be deleted on the strength of ids that nobody knows any more.
         """
         table = await self._read_table()
+        left = self._named - {head["key"] for head in table if head["lease"] == "ended"}
+        if left:
+            # Only a state index that cannot be searched, or was tampered with, makes the leases look as if all were over.
+            raise SyncFailed(
+                f"{len(left)} partitions were never listed, among them {min(left)!r}: the leases in {STATE_INDEX!r} cannot be "
+                "found or are gone. Sync again with `callboard.sync.share_jobs` off, or give the service `manage` on that index."
+            )
         unproven = await state.unproven([head for head in table if head["closed"]])
         for head in table:
             progress = self._partitions[head["key"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +12,9 @@ import attrs
 import pytest
 import trio
 
+from callboard.actors.journal.entry import Entry
+from callboard.actors.journal.telling import Teller, telling
+from callboard.actors.sync import lease_keeping
 from callboard.actors.sync.failing import SyncFailed
 from callboard.actors.sync.plan import SyncPlan
 from callboard.actors.sync.report import SyncReport
@@ -115,6 +119,7 @@ class Stage:
     store: Store
     world: World
     nursery: trio.Nursery
+    entries: list[Entry] = attrs.field(factory=list)
 
     async def start(
         self, service: str, *, helps: bool = False, settings: SyncSettings = SETTINGS, **changes: Any
@@ -128,7 +133,8 @@ class Stage:
 
     async def _run(self, part: Part) -> None:
         try:
-            with part.scope:
+            teller = Teller(worker=part.run._work.plan.worker, listeners=[self.entries.append])
+            with part.scope, telling(teller, connector_id="one", job_id="job"):
                 await part.run.run()
         except SyncFailed as exc:
             part.error = exc
@@ -266,7 +272,61 @@ async def test_a_holder_that_was_given_up_saves_nothing_any_more(autojump_clock:
         assert len(world.listed["b"]) == 400
         assert set(world.listed["b"]) == set(world.listed["c"])
         assert ((await deaf.report()).indexed, (await heir.report()).indexed) == (0, 400)
+        told = {(entry.kind, entry.worker): entry.happening for entry in stage.entries}
+        lost, expired = told["lease_lost", "b"], told["lease_expired", "c"]
+        assert ("lease_taken", "a") in told
+        assert ("lease_lost", "a") not in told
+        part = re.findall("“p00.”", lost.sentence())
+        assert part == re.findall("“p00.”", expired.sentence()) != []
         assert await stage.ids() == world.ids
+
+
+@pytest.mark.parametrize("shares", [True, False])
+async def test_a_job_goes_on_where_services_that_share_and_such_that_do_not_follow_each_other(
+    autojump_clock: Any, shares: bool
+) -> None:
+    """`shares` is the second one."""
+    world = World(6, 100)
+    before, after = (attrs.evolve(SETTINGS, share_jobs=so) for so in (not shares, shares))
+    async with staged(world) as stage:
+        first = await stage.start("a", settings=before)
+        await until(lambda: _is(len(world.listed.get("a", [])) >= 300))
+        await first.kill()
+        second = await stage.start("b", settings=after, goes_on=True)
+        if shares:
+            await trio.sleep(0.5)
+            await stage.start("c", helps=True)
+        report = await second.report()
+        assert (report.status, report.indexed) == ("completed", 600)
+        assert await stage.ids() == world.ids
+        assert sum(map(len, world.listed.values())) - 600 <= listed_in(world, 3.0)
+        assert ("c" in world.listed) is shares
+
+
+async def test_more_leases_than_one_look_shows(autojump_clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_keeping, "LEASES_SHOWN", 2)
+    world = World(30, 10)
+    async with staged(world) as stage:
+        wide = attrs.evolve(SETTINGS, partitions_max=8)
+        owner = await stage.start("a", settings=wide)
+        await until(lambda: _exists(stage))
+        await stage.start("b", helps=True, settings=wide)
+        report = await owner.report()
+        assert (report.status, report.indexed) == ("completed", 300)
+        assert set(world.listed) == {"a", "b"}
+
+
+async def test_leases_that_vanish_never_pass_for_an_end(autojump_clock: Any) -> None:
+    world = World(3, 100)
+    async with staged(world) as stage:
+        owner = await stage.start("a")
+        await until(lambda: _is(len(world.listed.get("a", [])) >= 100))
+        await stage.store.content.delete_by_query(STATE_INDEX, {"term": {"kind": "partition"}})
+        report = await owner.report()
+        assert report.status == "error"
+        assert report.error is not None
+        assert "3 partitions were never listed, among them 'p000'" in report.error
+        assert report.deleted == 0
 
 
 @pytest.mark.parametrize("by_helper", [True, False])
