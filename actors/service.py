@@ -17,10 +17,10 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
 import structlog
 import trio
 
@@ -251,14 +251,18 @@ async def _open_on_trio(
         metrics = Metrics()
         _listen(state, metrics)
         try:
+            actors = _ActorNotes(state)
             async with open_system(
-                "service", _root(state, metrics), shutdown_s=ready.callboard.shutdown_seconds, faults=faults
-            ) as system:
-                with system.events.calling(partial(_note_actor, state, system)):
-                    state.note(ServiceStarted(rehearsal=rehearsal))
-                    yield Service(state, system, findings)
-                    state.note(ServiceStopped())
-                    state.stopping.set()
+                "service",
+                _root(state, metrics),
+                shutdown_s=ready.callboard.shutdown_seconds,
+                faults=faults,
+                on_event=actors.note,
+            ) as actors.system:
+                state.note(ServiceStarted(rehearsal=rehearsal))
+                yield Service(state, actors.system, findings)
+                state.note(ServiceStopped())
+                state.stopping.set()
         except RestartsExhausted as exc:
             if isinstance(exc.__cause__, TooManyProblems):
                 raise exc.__cause__ from None
@@ -318,16 +322,29 @@ def _listen(state: ServiceState, metrics: Metrics) -> None:
         state.teller.listeners.append(state.journal.offer)
 
 
-def _is_replaced(system: System, message: object) -> bool:
+def _is_replaced(system: System | None, message: object) -> bool:
     """Whether a keeper is merely busy, and what it did not read yet gave way to something newer."""
-    if not isinstance(message, Seen):
+    if not isinstance(message, Seen) or system is None:
         return False
     supervisor = system.root.child("connectors").child(message.connector.id)
     keeper = None if supervisor is None else supervisor.child("keeper")
     return keeper is not None and not keeper.has_ended
 
 
-def _note_actor(state: ServiceState, system: System, event: Event) -> None:
+@attrs.define
+class _ActorNotes:
+    """Tells what the runtime sees happen to actors, from the first that is started to the last that ends."""
+
+    state: ServiceState
+    system: System | None = None
+    """None until all have started."""
+
+    def note(self, event: Event) -> None:
+        """Tell of one event."""
+        _note_actor(self.state, self.system, event)
+
+
+def _note_actor(state: ServiceState, system: System | None, event: Event) -> None:
     """Tell what the runtime sees happen to actors."""
     match event.kind:
         case "crashed":

@@ -84,6 +84,7 @@ async def open_system(
     tracer: Tracer | None = None,
     seed: int | None = None,
     faults: FaultPlan | None = None,
+    on_event: Callable[[Event], None] | None = None,
 ) -> AsyncIterator[System]:
     """Run a system of actors while the block runs; at its end all are stopped, within `shutdown_s`.
 
@@ -91,6 +92,8 @@ async def open_system(
     what chance decides inside: the draws of the rules, and `random()` and `new_id()`. None: the plan's seed, and the
     world's chance.
     `tracer`: of OpenTelemetry (extra `opentelemetry`), to put spans round what actors do.
+    `on_event` is called, as by `system.events.calling`, with every event: also those of the start and of the stop, which
+    happen outside of the block.
 
     Raises `StartFailed` if a child of `root` cannot be started. If a child cannot be kept alive, the block is cancelled and
     `RestartsExhausted` is raised from here. What the block raises is raised as it is. Cancelled: all is stopped in order,
@@ -103,7 +106,8 @@ async def open_system(
         telemetry = Telemetry(tracer)
     system = System(name, root or Supervisor(), telemetry)
     failures: list[BaseException] = []
-    with _bare_interrupt(), _own_seams(seed, faults) as seams, trio.CancelScope() as block:
+    hears = nullcontext() if on_event is None else system.events.calling(on_event)
+    with hears, _bare_interrupt(), _own_seams(seed, faults) as seams, trio.CancelScope() as block:
         async with trio.open_nursery() as nursery:
             if faults is not None and seams is not None:
                 from .faults import Injector
