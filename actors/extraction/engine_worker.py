@@ -103,7 +103,7 @@ def extractous_engine() -> Engine:
             text, metadata = read_office_open_xml(path, characters, binary_cells)
         except not_readable as error:
             return {"status": "corrupt", "detail": why or str(error)}
-        return {"status": "text", "text": text, "metadata": metadata, "detail": "", "engine": "office_open_xml"}
+        return {"status": "text", "text": text, "metadata": metadata, "detail": "", "engine": documents["OWN_READER"]}
 
     def read(path: str, characters: int, simple: bool) -> Answer:
         if simple:

@@ -26,13 +26,17 @@ from .archives import Inspection, inspect_zip
 from .choice import EngineName, ExtractionUnavailable, chosen_engine
 from .engines import Engine, File, NoEngine
 from .ocr import OcrFailed, OcrHook, command_hook
+from .office_open_xml import OWN_READER
 from .plain_text import read_plain_text, read_small_text
 from .recognition import HEAD_BYTES, Kind, extension_of, is_accepted, recognise
 from .results import DeadLetter, Extraction, ExtractionLimits, Status, cut
 from .spool import MEMORY_BYTES_MAX, Spool, spool_folder
+from .xlsb import engine_loses_cells
 
 _BYTES_OF_A_CHARACTER = 4
 _OCR_BYTES_MAX = 32 * 2**20
+
+_LOST_CELLS = "Its cells are in a form that this engine passes over in part; the embedded engine reads them all."
 
 _UNREADABLE = {
     Kind.ARCHIVE: "It is an archive; archives are not opened.",
@@ -197,6 +201,13 @@ class DocumentExtractor(Extractor):
             and await blocking(_names_a_cipher, file.spool, abandon_on_cancel=False)
         ):
             return attrs.evolve(found, status=Status.ENCRYPTED, detail="It is protected by a password.")
+        if (
+            file.office_open_xml
+            and found.status is Status.TEXT
+            and found.engine != OWN_READER
+            and await blocking(_has_cells_that_are_lost, file.spool, abandon_on_cancel=False)
+        ):
+            return attrs.evolve(found, status=Status.TRUNCATED, detail=_LOST_CELLS)
         if file.kind is Kind.PDF and (found.status is Status.EMPTY or _is_blank(found)):
             return await self._see(file) or found
         return found
@@ -240,9 +251,9 @@ def _is_blank(found: Extraction) -> bool:
 
 def _bounded(found: Extraction, characters_max: int) -> Extraction:
     """Cut what an engine gave to the limit, and call text without a visible character empty."""
-    if found.status is not Status.TEXT:
+    if found.status not in (Status.TEXT, Status.TRUNCATED):
         return found
-    if not found.text.strip():
+    if found.status is Status.TEXT and not found.text.strip():
         return attrs.evolve(found, status=Status.EMPTY, text="")
     text, truncated = cut(found.text, characters_max)
     text = text.strip("\n").replace("\0", "")
@@ -257,6 +268,11 @@ def _bounded(found: Extraction, characters_max: int) -> Extraction:
 def _inspect(spool: Spool, limits: ExtractionLimits) -> Inspection:
     with spool.opened() as file:
         return inspect_zip(file, spool.size_bytes, limits)
+
+
+def _has_cells_that_are_lost(spool: Spool) -> bool:
+    with spool.opened() as file:
+        return engine_loses_cells(file)
 
 
 _ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")

@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 from xml.etree.ElementTree import Element, ParseError, iterparse
 
+OWN_READER = "office_open_xml"
+"""The engine that is named in what this reader gives."""
+
 _DOCUMENT_PARTS = (
     r"word/header\d*\.xml",
     r"word/document\d*\.xml",

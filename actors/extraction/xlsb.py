@@ -28,10 +28,10 @@ _SHORT = {13: "packed", 14: "error", 15: "flag", 16: "real", 17: "text", 18: "sh
 _ERRORS = {0: "#NULL!", 7: "#DIV/0!", 15: "#VALUE!", 23: "#REF!", 29: "#NAME?", 36: "#NUM!", 42: "#N/A"}
 
 
-def engine_loses_cells(path: str) -> bool:
-    """Whether this is an xlsb with short cells."""
+def engine_loses_cells(file: str | IO[bytes]) -> bool:
+    """Whether the file of this path, or this open one, is an xlsb with short cells."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
             return _WORKBOOK in names and any(_has_short_cells(archive, name) for _, name in _sheets(names))
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, NotImplementedError):

@@ -229,5 +229,9 @@ async def test_tika_reports_passwords_and_corruption_and_survives(corpus: dict[s
     settings = ExtractionSettings(engine="tika", tika_jar=tika_jar, workers=1, limits=LIMITS)
     async with open_extractor(settings) as tika:
         assert (await read(tika, corpus["secret.pdf"])).status is Status.ENCRYPTED
+        # Cells that it leaves out are flagged.
+        table = await read(tika, corpus[".xlsb"])
+        assert (table.status, "443037" in table.text, "cells" in table.detail) == (Status.TRUNCATED, False, True)
+        assert (await read(tika, corpus["excel.xlsb"])).status is Status.TEXT
         assert (await read(tika, corpus[".pdf"], b"%PDF-1.4\nrubbish")).status is Status.CORRUPT
         assert (await read(tika, corpus[".pdf"])).status is Status.TEXT
