@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, overload
 
 import trio
 
-from .events import Events
+from .events import Event, Events
 from .lifecycle import SHUTDOWN, ChildSpec, StopReason
 from .seams import Seams, separate_seams
 from .supervisor import FOREVER, ActorT, Supervisor, SupervisorRef

@@ -56,6 +56,8 @@ class Plot(Source[PlotConfig]):
     name = "Plot"
     Config = PlotConfig
     features = Features(resumable=True, document_level_security=True)
+    shareable = True
+    partition_concurrency = 2
     count: ClassVar[int] = 5
     is_down: ClassVar[bool] = False
     is_readable: ClassVar[bool] = True
@@ -71,6 +73,9 @@ class Plot(Source[PlotConfig]):
         if self.config.scene == "many parts":
             for number in range(250):
                 yield Partition(f"seat-{number}")
+        if self.config.scene == "shared":
+            for number in range(12):
+                yield Partition(f"row-{number}")
 
     async def documents(self, partition: Partition, checkpoint: Any = None) -> Listing:
         match self.config.scene:
@@ -90,7 +95,7 @@ class Plot(Source[PlotConfig]):
                 yield Document("text", {"number": "not at all"})
                 return
         for number in range(checkpoint or 0, type(self).count):
-            if self.config.scene == "slow":
+            if self.config.scene in ("slow", "shared"):
                 await trio.sleep(2)
             yield Document(f"{partition.key}-{number}", {"number": number})
             yield Checkpoint(number + 1)
@@ -174,7 +179,7 @@ class Stage:
         return await self.store.jobs.create(await self.store.connectors.get(name), kind)
 
     @asynccontextmanager
-    async def service(self, plan: FaultPlan | None = None, **more: Any) -> AsyncIterator[Service]:
+    async def service(self, plan: FaultPlan | None = None, *, way: Any = None, **more: Any) -> AsyncIterator[Service]:
         content = {
             "connectors": [{"connector_id": name} for name in ("one", "two")],
             "service.idling": 2,
@@ -182,7 +187,7 @@ class Stage:
             "callboard.sync.elasticsearch_patience": 30,
         }
         settings = read_mapping({**content, **more}, {}).settings
-        async with open_service(settings, embedded=self, sources={"plot": Plot}, faults=plan) as service:
+        async with open_service(settings, embedded=way or self, sources={"plot": Plot}, faults=plan) as service:
             service._state.teller.listeners.append(self.told.append)
             yield service
 
@@ -197,6 +202,18 @@ class Stage:
     async def journal(self) -> list[Entry]:
         await self.store.content.refresh(".callboard-journal")
         return [entry for _, entry in await read_journal(self.store, limit=5_000)]
+
+
+@attrs.define
+class Silence:
+    """A way to the stage on which nothing comes through while it is closed."""
+
+    stage: Stage
+    is_open: trio.Event = attrs.field(factory=trio.Event)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.is_open.wait()
+        await self.stage(scope, receive, send)
 
 
 @pytest.fixture
@@ -494,6 +511,28 @@ async def faults_are_rehearsed(stage: Stage) -> None:
         await trio.sleep(10)
 
 
+async def a_helper_falls_silent_and_comes_back(stage: Stage) -> None:
+    Plot.count = 30
+    await stage.make(scene="shared")
+    job = await stage.job()
+    way = Silence(stage)
+    way.is_open.set()
+    sharing = {"callboard.sync.share_jobs": True}
+    async with stage.service(**sharing):
+        await trio.sleep(10)
+        async with stage.service(way=way, **sharing):
+            await trio.sleep(40)
+            way.is_open = trio.Event()
+            await trio.sleep(180)
+            way.is_open.set()
+            with trio.fail_after(3600):
+                while not (await stage.store.jobs.get(job.id)).status.is_terminal:  # noqa: ASYNC110
+                    await trio.sleep(1)
+            await trio.sleep(10)
+    assert (await stage.store.jobs.get(job.id)).status is JobStatus.COMPLETED
+    assert await stage.store.content.count("plot-one", refresh=True) == 13 * 30
+
+
 Situation = Callable[[Stage], Awaitable[None]]
 
 SITUATIONS: Sequence[tuple[Situation, tuple[str, ...]]] = (
@@ -532,6 +571,9 @@ SITUATIONS: Sequence[tuple[Situation, tuple[str, ...]]] = (
     (the_journal_itself_cannot_be_written, ("entries_dropped",)),
     (a_job_has_very_many_parts, ("entries_folded",)),
     (faults_are_rehearsed, ("fault_injected",)),
+    (a_helper_falls_silent_and_comes_back, (
+        "help_begun", "help_ended", "lease_taken", "lease_expired", "lease_lost",
+    )),
 )  # fmt: skip
 
 
@@ -565,9 +607,7 @@ async def test_a_blocked_loop_is_told() -> None:
 
 def test_no_kind_is_forgotten() -> None:
     proved = {kind for _, kinds in SITUATIONS for kind in kinds} | {"loop_stalled"}
-    # Several services at one sync, and rehearsals of faults, have tests of their own.
-    shared = {kind for kind in KINDS if kind.startswith(("lease_", "help_", "fault_"))}
-    assert proved | shared == set(KINDS)
+    assert proved == set(KINDS)
 
 
 async def test_without_a_journal_nothing_is_written(autojump_clock: trio.testing.MockClock, stage: Stage) -> None:
