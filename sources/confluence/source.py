@@ -86,7 +86,8 @@ class Confluence(Source[ConfluenceConfig]):
             await self._check_people()
 
     async def _check_spaces(self) -> None:
-        available = [key async for key in self._space_keys()]
+        async with aclosing(self._space_keys()) as keys:
+            available = [key async for key in keys]
         if missing := [key for key in dict.fromkeys(self.config.spaces) if key not in set(available)]:
             shown = ", ".join(sorted(available)[:NAMED_MAX]) or "none"
             more = f" and {len(available) - NAMED_MAX} more" if len(available) > NAMED_MAX else ""

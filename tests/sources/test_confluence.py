@@ -483,6 +483,13 @@ async def test_a_personal_access_token_serves_a_data_center(monkeypatch: pytest.
     assert {one.headers["authorization"] for one in double.asked} == {f"Bearer {SECRET}"}
 
 
+async def test_a_certificate_that_is_none_is_named(cloud: ConfluenceDouble) -> None:
+    one = source(cloud, ssl_enabled=True, ssl_ca="-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----")
+    with pytest.raises(ConfigurationError, match="no PEM certificate"):
+        async with one.session():
+            await one.ping()
+
+
 async def test_a_login_page_is_no_attachment(server: ConfluenceDouble) -> None:
     one = source(server, "DOC")
     async with one.session():
