@@ -8,9 +8,10 @@ from typing import Any
 import attrs
 import orjson
 import structlog
+import trio
 
 from ...protocol.store import Conflict, Forbidden, NotFound, Store
-from ...runtime import new_id
+from ...runtime import new_id, random
 from .encoding import action_line
 from .leases import Lease, State, named, taken
 from .segments import PartitionCounts
@@ -21,6 +22,7 @@ from .state import (
     found_in_state,
     head_key,
 )
+from .verdicts import pause_s
 
 LEASES_SHOWN = 200
 """Leases of one look, unless more than these are held."""
@@ -106,7 +108,10 @@ class Leases:
 
     async def _reopen(self, head_id: str, data: Mapping[str, Any], title: str) -> None:
         for _ in range(WRITE_TRIES):
-            told = await self._store.client.get(index=STATE_INDEX, id=head_id)
+            try:
+                told = await self._store.client.get(index=STATE_INDEX, id=head_id)
+            except NotFound:
+                break
             document = named(told["_source"], data=data, title=title, setup=self.setup)
             guard = {"if_seq_no": told["_seq_no"], "if_primary_term": told["_primary_term"]}
             try:
@@ -144,7 +149,10 @@ class Leases:
     async def take(self, lease: Lease) -> dict[str, Any] | None:
         """Take a lease; returns its document, or None if somebody was faster. Cancelled: it may be taken until it runs out."""
         epoch = new_id()
-        told = await self._store.client.get(index=STATE_INDEX, id=lease.id)
+        try:
+            told = await self._store.client.get(index=STATE_INDEX, id=lease.id)
+        except NotFound:
+            return None
         document = taken(
             told["_source"],
             lease.seq_no,
@@ -177,9 +185,13 @@ class Leases:
         """
         todo = dict(heads)
         lost: set[str] = set()
-        for _ in range(WRITE_TRIES):
+        is_busy = False
+        for tries in range(WRITE_TRIES):
             if not todo:
                 break
+            if is_busy:
+                await trio.sleep(pause_s(tries, random()))
+                is_busy = False
             lines: list[bytes] = []
             for head_id, document in todo.items():
                 held = self._held[head_id]
@@ -199,7 +211,7 @@ class Leases:
                             lost.add(head_id)
                             del self._held[head_id]
                 elif told["status"] == 429:
-                    again[head_id] = document
+                    again[head_id], is_busy = document, True
                 else:
                     raise StateNotWritten(f"Elasticsearch refused to keep the state of a job: {told}")
             todo = again

@@ -218,7 +218,11 @@ class SyncRun:
         plan, settings = self._work.plan, self._work.settings
         self._work.ledger = ledger = Ledger(self._work.own_store, plan.index, self._work.store)
         await ledger.open()
-        if self._work.sharing is not None and not plan.is_helped:
+        if plan.is_helped and not ledger.is_stored:
+            raise SyncFailed(
+                "Whoever runs the job has no ledger that this service can find, so it would begin another one."
+            )
+        if self._work.sharing is not None:
             # Those who help write to the same one, and so must find it.
             await ledger.make()
         assert ledger.head is not None

@@ -204,13 +204,17 @@ class Sharing:
                 elif partitions is None:
                     if monotonic() - busy_at_s >= LINGER_S:
                         break
-                elif self._is_naming_over and not self._unwritten and leases is not None and not leases:
+                elif self._is_naming_over and not self._unwritten and self._is_over(leases):
                     break
                 if monotonic() >= self._table_at_s:
                     await self._read_table()
                 await self._pause()
             workers.cancel_scope.cancel()
         return failed[0] if failed else None
+
+    def _is_over(self, leases: list[Lease] | None) -> bool:
+        """Whether this look shows nothing to wait for: what an earlier run has left and nobody named again is not."""
+        return leases is not None and not any(lease.key in self._named for lease in leases)
 
     async def _pause(self) -> None:
         with trio.move_on_after(TICK_S if self._wants_look else max(self._look_at_s - monotonic(), TICK_S)):

@@ -45,6 +45,8 @@ class World:
         self.listed: dict[str, list[str]] = {}
         """Service -> ids."""
         self.text = "first"
+        self.nameable: int | None = None
+        """So many partitions are named, then the source breaks."""
 
     @property
     def ids(self) -> set[str]:
@@ -65,7 +67,9 @@ class Shared(Source[None]):
         return None
 
     async def partitions(self, rules: Any = None) -> AsyncIterator[Partition]:  # type: ignore[override]
-        for key in list(self.world.tables):
+        for number, key in enumerate(list(self.world.tables)):
+            if number == self.world.nameable:
+                raise Transient("The names are gone.")
             yield Partition(key, {"table": key})
 
     async def documents(self, partition: Partition, checkpoint: Any = None) -> Listing:  # type: ignore[override]
@@ -301,6 +305,46 @@ async def test_a_job_goes_on_where_services_that_share_and_such_that_do_not_foll
         assert await stage.ids() == world.ids
         assert sum(map(len, world.listed.values())) - 600 <= listed_in(world, 3.0)
         assert ("c" in world.listed) is shares
+
+
+async def test_what_cannot_be_named_again_is_neither_waited_for_nor_deleted(autojump_clock: Any) -> None:
+    world = World(6, 100)
+    async with staged(world) as stage:
+        first = await stage.start("a")
+        await until(lambda: _is(len(world.listed.get("a", [])) >= 100))
+        await first.kill()
+        world.nameable = 3
+        second = await stage.start("b", goes_on=True)
+        report = await second.report()
+        assert report.status == "error"
+        assert "The names are gone." in str(report.error)
+        assert (report.deleted, len(await stage.ids())) == (0, 300)
+        # And once it can name them all again, it goes on.
+        world.nameable = None
+        third = await stage.start("c", goes_on=True)
+        assert ((await third.report()).status, await stage.ids()) == ("completed", world.ids)
+
+
+async def test_what_the_source_does_not_name_any_more_is_gone_with_all_it_held(autojump_clock: Any) -> None:
+    world = World(6, 100)
+    async with staged(world) as stage:
+        assert (await (await stage.start("a")).report()).indexed == 600
+        world.text = "second"
+        first = await stage.start("b")
+        await until(lambda: _is(len(world.listed.get("b", [])) >= 60))
+        await first.kill()
+        del world.tables["p005"]
+        report = await (await stage.start("c", goes_on=True)).report()
+        assert (report.status, report.indexed, report.deleted) == ("completed", 500, 100)
+        assert await stage.ids() == world.ids
+
+
+async def test_nobody_helps_without_the_ledger_of_whoever_runs_the_job(autojump_clock: Any) -> None:
+    async with staged(World(3, 10)) as stage:
+        await stage.store.content.ensure_index("stage")
+        report = await (await stage.start("b", helps=True)).report()
+        assert (report.status, report.indexed) == ("error", 0)
+        assert "no ledger" in str(report.error)
 
 
 async def test_more_leases_than_one_look_shows(autojump_clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
