@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const SILENT_MS = 8000; // The server says something every second or two; so much silence means that nobody is there.
+  const SILENT_MS = 8000; // The server says something every five seconds at least; so much silence means that nobody is there.
   const AGAIN_MS = 1000;
   const AGAIN_MS_MAX = 10000;
 
