@@ -10,7 +10,7 @@ import attrs
 import structlog
 import trio
 
-from ..protocol.indices import CONNECTORS_INDEX, JOBS_INDEX, acl_index
+from ..protocol.indices import CONNECTORS_ALIAS, CONNECTORS_INDEX, JOBS_ALIAS, JOBS_INDEX, acl_index
 from ..protocol.store import Forbidden, NotFound, Store, StoreError, open_store
 from ..protocol.versions import PROTOCOL_VERSION, InvalidVersion, compare
 from ..protocol.wire import InvalidDocument
@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 EXTRACTION_ANSWER_S = 5.0
 CLUSTER_PRIVILEGES = ("monitor", "manage_connector")
+ALIAS_PRIVILEGES = ("read", "write")
 INDEX_PRIVILEGES = ("read", "write", "create_index")
 CONTENT_PRIVILEGES = ("read", "write", "create_index", "manage")
 OWN_INDICES = ".callboard-*"
@@ -165,7 +166,11 @@ async def _indices(store: Store, settings: Settings) -> list[Finding]:
 
 
 async def _indices_there(store: Store) -> list[Finding]:
-    missing = [name for name in (CONNECTORS_INDEX, JOBS_INDEX) if not await store.client.indices.exists(index=name)]
+    try:
+        missing = [name for name in (CONNECTORS_INDEX, JOBS_INDEX) if not await store.client.indices.exists(index=name)]
+    except Forbidden as problem:
+        # What would have to be granted is said by the look at the privileges, which comes later.
+        return [Finding("Protocol indices", "problem", str(problem))]
     if missing:
         text = f"not there yet: {', '.join(missing)}; a service or a sync makes them"
         return [Finding("Protocol indices", "warning", text)]
@@ -231,7 +236,11 @@ async def _licence(store: Store) -> Finding:
 
 
 async def _privileges(store: Store) -> Finding:
-    index = dict.fromkeys((f"{CONNECTORS_INDEX}*", f"{JOBS_INDEX}*", OWN_INDICES), INDEX_PRIVILEGES)
+    # Requests name the aliases, and a right to what is behind an alias is none to the alias.
+    index = {
+        **dict.fromkeys((CONNECTORS_ALIAS, JOBS_ALIAS), ALIAS_PRIVILEGES),
+        **dict.fromkeys((f"{CONNECTORS_INDEX}*", f"{JOBS_INDEX}*", OWN_INDICES), INDEX_PRIVILEGES),
+    }
     try:
         lacking = await store.rights.privileges(cluster=CLUSTER_PRIVILEGES, index=index)
     except StoreError as problem:
@@ -241,7 +250,7 @@ async def _privileges(store: Store) -> Finding:
     if lacking.suffices:
         return Finding("Privileges", "ok", str(lacking))
     grants = ", ".join(f'"{name}"' for name in CLUSTER_PRIVILEGES)
-    names = ", ".join(f'"{name}"' for name in index)
+    names = f'"{CONNECTORS_ALIAS}*", "{OWN_INDICES}"'
     held = ", ".join(f'"{name}"' for name in INDEX_PRIVILEGES)
     return Finding(
         "Privileges",

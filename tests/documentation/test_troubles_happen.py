@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
+import httpx
 import pytest
 import trio
 
@@ -97,6 +101,35 @@ async def test_the_password_is_wrong(shell: Shell) -> None:
     assert seen.code == 4
     seen.is_quoted_by("credentials-refused", "does not accept the credentials. Look at API key, user and password.")
     seen.is_quoted_by("credentials-refused", "Give credentials with --user or --api-key-file.")
+
+
+async def test_a_privilege_is_missing_and_what_is_told_suffices(shell: Shell) -> None:
+    async with (
+        open_node(users=[User("ines", "right", ("superuser",))]) as node,
+        httpx.AsyncClient(base_url=str(node.url), auth=("ines", "right")) as client,
+    ):
+
+        async def key(*roles: dict[str, Any]) -> str:
+            made = {"name": "service", "role_descriptors": {f"role {at}": role for at, role in enumerate(roles)}}
+            return str((await client.post("/_security/api_key", json=made)).json()["encoded"])
+
+        small = await key({"cluster": ["monitor"], "indices": []})
+        seen = await shell("doctor", "--to", str(node.url), CALLBOARD_API_KEY=small)
+        assert seen.code == 1
+        seen.is_quoted_by("privilege-missing", "missing: cluster privilege manage_connector")
+        told = re.search(r"PUT _security/role/callboard (\{.*\}), and", seen.text)
+        assert told is not None
+        seen.is_quoted_by("privilege-missing", told[0])
+        refused = await shell("connector", "list", "--to", str(node.url), CALLBOARD_API_KEY=small)
+        assert refused.code == 4
+        refused.is_quoted_by("privilege-missing", "These credentials may not do POST /")
+        content = {"indices": [{"names": ["*notes"], "privileges": ["read", "write", "create_index", "manage"]}]}
+        enough = await key(json.loads(told[1]), content)
+        (shell.home / "storm.txt").write_text("Wind machine")
+        words = ("sync", "dir", "--set", f"directory={shell.home}", "--index", "notes", "--to", str(node.url))
+        assert (await shell(*words, CALLBOARD_API_KEY=enough)).code == 0
+        for words in (("doctor",), ("connector", "list"), ("job", "list")):
+            assert (await shell(*words, "--to", str(node.url), CALLBOARD_API_KEY=enough)).code == 0
 
 
 async def test_the_version_is_another(shell: Shell) -> None:
