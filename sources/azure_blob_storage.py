@@ -91,6 +91,7 @@ class AzureBlobStorage(Source[AzureBlobStorageConfig]):
         settings = HttpSettings(
             base_url=self._root,
             name="Azure Blob Storage",
+            account=self.config.account_name,
             retries=Retries(attempts=self.config.retry_count + 1),
             headers={"x-ms-version": API_VERSION},
         )

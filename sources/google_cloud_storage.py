@@ -147,7 +147,7 @@ class GoogleCloudStorage(Source[GoogleCloudStorageConfig]):
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[None]:
-        settings = HttpSettings(base_url=API, name="Google Cloud Storage")
+        settings = HttpSettings(base_url=API, name="Google Cloud Storage", account=self._account.client_email)
         auth = OAuthJwtBearer(self._account.token_uri, self._assertion)
         async with AsyncExitStack() as stack:
             self._http = await stack.enter_async_context(open_http(settings, auth=auth))

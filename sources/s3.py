@@ -94,6 +94,7 @@ class S3(Source[S3Config]):
         settings = HttpSettings(
             base_url=self._endpoint or "https://s3.amazonaws.com",
             name="S3",
+            account=self.config.aws_access_key_id,
             connect_timeout_s=self.config.connect_timeout,
             read_timeout_s=self.config.read_timeout,
             retries=Retries(attempts=self.config.max_attempts + 1),

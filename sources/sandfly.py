@@ -76,7 +76,9 @@ class Sandfly(Source[SandflyConfig]):
     @asynccontextmanager
     async def session(self) -> AsyncIterator[None]:
         verify: Any = True if self.config.verify_ssl else _unverified()
-        settings = HttpSettings(base_url=self.config.server_url.rstrip("/"), name="Sandfly", verify=verify)
+        settings = HttpSettings(
+            base_url=self.config.server_url.rstrip("/"), name="Sandfly", verify=verify, account=self.config.username
+        )
         auth = _Login(settings.base_url + "/auth/login", self.config.username, self.config.password)
         async with AsyncExitStack() as stack:
             self._http = await stack.enter_async_context(open_http(settings, auth=auth))

@@ -175,6 +175,8 @@ class GitHubClient:
             settings = HttpSettings(
                 base_url=self._config.rest_url,
                 name=NAME,
+                # Of an App each installation has a limit of its own; for a token there is nobody else.
+                account=self._config.token if self._app is None else f"{self._config.app_id}/{name}",
                 verify=self._verify,
                 verify_setting="verify_certificates",
                 retries=Retries(attempts=(self._config.retry_count or 0) + 1),

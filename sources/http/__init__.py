@@ -2,7 +2,7 @@
 
 from .auth import ApiKeyAuth, BasicAuth, BearerAuth, OAuthClientCredentials, OAuthJwtBearer, OAuthRefreshToken
 from .client import HttpClient, HttpSettings, Redirected, Retries, open_http
-from .limits import TokenBucket
+from .limits import Quota, TokenBucket, quota_of, shared_bucket
 from .pagers import Cursor, NextLink, Offset, PageNumber, Pager, RepeatedPage, ShortListing, linked
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Offset",
     "PageNumber",
     "Pager",
+    "Quota",
     "Redirected",
     "RepeatedPage",
     "Retries",
@@ -26,4 +27,6 @@ __all__ = [
     "TokenBucket",
     "linked",
     "open_http",
+    "quota_of",
+    "shared_bucket",
 ]

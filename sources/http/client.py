@@ -10,6 +10,7 @@ import email.utils
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
+from hashlib import blake2b
 from typing import Any, Final
 
 import attrs
@@ -29,7 +30,7 @@ from ..errors import (
     UnexpectedAnswer,
 )
 from ..waiting import tell_wait
-from .limits import TokenBucket
+from .limits import TokenBucket, quota_of, shared_bucket
 
 READ_SIZE_BYTES: Final = 262_144
 RETRY_AFTER_S_MAX: Final = 3600.0
@@ -65,6 +66,8 @@ class HttpSettings:
     """True, or an `ssl.SSLContext`. False only if an explicit setting of the source says so."""
     headers: Mapping[str, str] = attrs.field(factory=dict)
     retries: Retries = Retries()
+    account: str = ""
+    """As whom the system is asked: one limit is kept for all connectors that ask as the same. Empty: a limit of its own."""
     verify_setting: str = ""
     """The setting that turns checks of certificates off, if the source has one: named when a certificate is not trusted."""
 
@@ -184,7 +187,7 @@ class HttpClient:
         attempt = 0
         while True:
             attempt += 1
-            await self.bucket.take()
+            taken_s = await self.bucket.take()
             try:
                 answer, wrong = await self._send_once(method, url, options)
             except httpx.TransportError as error:
@@ -194,7 +197,7 @@ class HttpClient:
                     self.bucket.succeeded()
                     return answer
             if isinstance(wrong, Throttled):
-                self.bucket.throttled(wrong.retry_after_s)
+                self.bucket.throttled(wrong.retry_after_s, taken_s)
             if not wrong.retriable or attempt >= retries.attempts:
                 raise wrong
             if isinstance(wrong, Throttled) and wrong.retry_after_s is not None:
@@ -209,6 +212,8 @@ class HttpClient:
         self, method: str, url: str, options: dict[str, Any]
     ) -> tuple[httpx.Response, SourceError | None]:
         answer = await self._client.send(self._client.build_request(method, url, **options), stream=True)
+        if (quota := quota_of(answer.headers, now().timestamp())) is not None:
+            self.bucket.told(quota)
         if answer.status_code < 300:
             return answer, None
         try:
@@ -250,7 +255,11 @@ async def open_http(
     bucket: TokenBucket | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> AsyncIterator[HttpClient]:
-    """Hold an `HttpClient` open. `bucket` is shared with whoever else talks to the same host; `transport` stands in for a network."""
+    """Hold an `HttpClient` open. `bucket` limits it instead of the one of the settings' account; `transport` stands in for a network."""
+    if bucket is None and settings.account:
+        # Many accounts are tokens, and keys of a table turn up in debuggers and dumps.
+        account = blake2b(settings.account.encode(), digest_size=16).hexdigest()
+        bucket = shared_bucket(httpx.URL(settings.base_url).host, account)
     async with httpx.AsyncClient(
         base_url=settings.base_url,
         auth=auth,
