@@ -34,7 +34,7 @@ USED = ("elasticsearch", "network")
     "--ca-certs", metavar="FILE", type=click.Path(path_type=Path), help="Certificates to trust at the server."
 )
 def fault_proxy(url: str, faults: Path, port: int, ca_certs: Path | None) -> None:
-    """Stand in front of a real server and misbehave, for rehearsals of whatever speaks to it.
+    """Stand in front of a real server and misbehave, for rehearsals.
 
     Prints one line with the URL to use instead of URL, and runs until Ctrl-C. It listens on this machine only, without
     encryption; to a server at https:// it speaks encrypted. With a plan that has the section network alone, bytes are passed on
