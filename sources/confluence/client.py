@@ -90,13 +90,15 @@ class ConfluenceClient:
         settings = HttpSettings(
             base_url=self._base,
             name=NAME,
+            account=_account(config),
             verify=verifying_context(ca) if config.verify_certificates else False,
             verify_setting="verify_certificates",
             connections_max=max(20, config.concurrent_downloads + AT_ONCE),
             retries=Retries(attempts=max(0, config.retry_count or 0) + 1),
             headers={"accept": "application/json", "user-agent": "callboard"},
         )
-        async with open_http(settings, auth=_auth(config)) as http, open_http(settings, auth=None) as stranger:
+        nobody = attrs.evolve(settings, account="")
+        async with open_http(settings, auth=_auth(config)) as http, open_http(nobody, auth=None) as stranger:
             self._http, self._stranger = http, stranger
             try:
                 yield self
@@ -288,6 +290,16 @@ class ConfluenceClient:
             if urlsplit(url).scheme not in ("http", "https"):
                 break
         raise UnexpectedAnswer("Confluence points from one address to the next for an attachment, and to no bytes.")
+
+
+def _account(config: ConfluenceConfig) -> str:
+    """Whose limit is used: Confluence counts by person."""
+    if config.is_cloud:
+        return config.account_email
+    if not config.is_data_center:
+        return config.username
+    by_token = config.data_center_auth_method == TOKEN
+    return config.data_center_personal_access_token if by_token else config.data_center_username
 
 
 def _auth(config: ConfluenceConfig) -> httpx.Auth:
