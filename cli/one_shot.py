@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -54,12 +54,13 @@ async def run_one_shot(
     alone: bool,
     quiet: bool = False,
     extraction: ExtractionSettings | None = None,
+    notes: Sequence[str] = (),
 ) -> Ended:
     """Run one job of the connector to its end, whatever that is.
 
     A job that was suspended is gone on with; otherwise a new one is made. `alone` says that no other process can be working on this
     server's jobs, so that one which seems to run must have lost its process. A signal ends the job in order: it is canceled.
-    `extraction` says how files become text; None: as is usual. Raises `CommandFailed` if the connector runs a job elsewhere, and
+    `extraction` says how files become text; None: as is usual. `notes` are sentences for the job's document and report. Raises `CommandFailed` if the connector runs a job elsewhere, and
     `ExtractionUnavailable`.
     """
     import trio
@@ -100,6 +101,7 @@ async def run_one_shot(
                 on_progress=note_progress,
                 extractor=extractor,
                 worker_hostname=str(await blocking(own_name)),
+                notes=notes,
             )
         nursery.cancel_scope.cancel()
     return Ended(report, interrupted=stop.is_set() and report.status != "completed", connector_id=connector.id)

@@ -311,6 +311,7 @@ async def _opened(wanted: Wanted, settings: Settings) -> AsyncIterator[Service]:
                 )
                 shown = wanted.faults.shown()
                 rehearsal = {"faults": wanted.faults.runtime, "through": target.through, "rehearsal": shown}
+                stack.callback(_say_hits, app if app is not None else target.through)
             yield await stack.enter_async_context(
                 open_service(settings, embedded=app, actions=actions, ignore_version=is_ignored, **rehearsal)
             )
@@ -322,6 +323,18 @@ async def _opened(wanted: Wanted, settings: Settings) -> AsyncIterator[Service]:
         raise CommandFailed(str(problem), code=Exit.USAGE) from None
     except TooManyProblems as problem:
         raise CommandFailed(str(problem), code=Exit.FAILED) from None
+
+
+def _say_hits(app: Any) -> None:
+    """Say at the end of a rehearsal which rules about requests have hit; the others stand in the journal."""
+    import structlog
+
+    firing = getattr(app, "firing", None)
+    if firing is not None and firing.fired:
+        hits = ", ".join(f"rule {number}: {times:,}" for number, times in enumerate(firing.fired))
+        structlog.get_logger("callboard.service").critical(
+            "REHEARSAL", text=f"It is over. So often the rules of the section elasticsearch have hit: {hits}."
+        )
 
 
 async def _reload(service: Service, wanted: Wanted, log: Any) -> None:

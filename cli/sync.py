@@ -115,7 +115,8 @@ def sync(
         return _rehearsed(Destination.chosen(**where), wish, format_)
     ended = run_async(_sync, Destination.chosen(**where), wish)
     if format_ == "json":
-        print_json({"connector_id": ended.connector_id, **ended.report.as_json()})
+        rehearsal = {} if wish.faults is None else {"rehearsal": wish.faults.shown()}
+        print_json({"connector_id": ended.connector_id, **ended.report.as_json(), **rehearsal})
     else:
         print_ended(ended, index_name)
     return exit_code(ended)
@@ -207,6 +208,7 @@ def values_given(assignments: tuple[str, ...], files: tuple[str, ...]) -> dict[s
 
 
 async def _sync(destination: Destination, wish: Wish) -> Ended:
+    from ..actors.reminding import rehearsal_notes
     from .destination import open_destination
     from .embedding import data_folder
     from .one_shot import check_source, run_one_shot
@@ -231,6 +233,7 @@ async def _sync(destination: Destination, wish: Wish) -> Ended:
                 alone=alone,
                 quiet=wish.quiet,
                 extraction=wish.extraction,
+                notes=rehearsal_notes(wish.faults.shown() if wish.faults is not None else ""),
             )
 
 

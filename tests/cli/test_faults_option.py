@@ -94,6 +94,10 @@ def test_a_sync_rehearses_and_says_so_even_if_quiet(callboard: Any, plan: Any, n
     assert done.code == Exit.DONE, done.err
     assert "3 documents indexed" in done.out
     assert "REHEARSAL: faults are injected on purpose: 1 elasticsearch rule (seed 0)" in done.err
+    told = json.loads(callboard(*sync, "--faults", plan(f"rules: [{LOST}]"), "--format", "json").out)
+    assert told["rehearsal"] == "1 elasticsearch rule (seed 0)"
+    plain = json.loads(callboard(*sync, "--format", "json").out)
+    assert "rehearsal" not in plain
     dry = callboard(*sync, "--faults", plan(f"rules: [{LOST}]"), "--dry-run")
     dry.assert_failed(Exit.USAGE, "--faults and --dry-run do not go together")
     wired = callboard(*sync, "--faults", plan("network: {rules: [{do: cut}]}"))
@@ -122,7 +126,9 @@ def test_a_service_rehearses_loudly_at_every_level_and_in_every_format(
         assert told["message"].startswith("REHEARSAL")
     assert said in line
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == Exit.DONE
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == Exit.DONE
+    assert "It is over. So often the rules of the section elasticsearch have hit: rule 0: 0." in err
 
 
 def test_a_service_rehearses_what_happens_on_the_way_to_its_server(callboard: Any, plan: Any, tmp_path: Path) -> None:
