@@ -6,7 +6,7 @@ that nobody lists. They leave at once when the job is asked to end, ends, or cha
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -16,7 +16,7 @@ import trio
 from ..protocol import JobStatus, JobType, SyncJob
 from ..protocol import jobs as transitions
 from ..protocol.store import NotFound, Store, StoreError
-from ..runtime import Context, Task
+from ..runtime import Context, Task, TreeNode
 from ..sources.source import SourceContext
 from .configured import engine_settings
 from .connector import content_store_of, source_maker
@@ -73,6 +73,10 @@ class HelpTask(Task):
         finally:
             state.help_ends(job)
 
+    def parts(self) -> Sequence[TreeNode]:
+        """The stages of the engine."""
+        return () if self._run is None else self._run.stages()
+
     async def _help(self, log: Any) -> None:
         job, state = self._job, self._state
         make_source = await source_maker(state, job)
@@ -100,6 +104,7 @@ class HelpTask(Task):
                     settings,
                     extractor=state.extractor,
                     own_store=state.store,
+                    budget=state.memory,
                 )
                 await self._run.run()
             nursery.cancel_scope.cancel()
