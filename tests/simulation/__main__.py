@@ -11,13 +11,13 @@ from pathlib import Path
 
 import attrs
 
-from .campaign import Outcome, Summary, run_campaign, run_seed
+from .campaign import PROCESSES, Outcome, Summary, run_campaign, run_seed
 from .service_campaign import run_service_campaign, run_service_seed
 from .service_plan import draw_plan
 from .shrinking import shrink
 
 FAILURES_MAX = 5
-STEP = 40
+STEP = 80
 """Seeds between two notes of how far the campaign has come. Of every four, three are of the engine and one of the service."""
 CONVINCING = 400
 """So many seeds must have seen everything that is expected."""
@@ -36,12 +36,17 @@ def main() -> int:
     parser.add_argument(
         "--resume", type=Path, help="a file that remembers what was done, so that a stopped campaign goes on"
     )
+    parser.add_argument(
+        "--processes", type=int, default=PROCESSES, help="how many seeds to run side by side; default: %(default)s"
+    )
     given = parser.parse_args()
     if given.seed is not None:
         return _replay(given.seed, is_service=given.service, is_to_shrink=given.shrink)
     if given.seeds < 1:
         parser.error("--seeds must be at least 1")
-    return _campaign(given.first, given.first + given.seeds, given.resume)
+    if given.processes < 1:
+        parser.error("--processes must be at least 1")
+    return _campaign(given.first, given.first + given.seeds, given.resume, given.processes)
 
 
 def _replay(seed: int, *, is_service: bool, is_to_shrink: bool) -> int:
@@ -110,7 +115,7 @@ class Campaign:
         return "\n".join(lines)
 
 
-def _campaign(first: int, end: int, remembered: Path | None) -> int:
+def _campaign(first: int, end: int, remembered: Path | None, processes: int) -> int:
     done = Campaign(first)
     if remembered is not None and remembered.exists():
         done = Campaign.read(remembered.read_text())
@@ -123,7 +128,7 @@ def _campaign(first: int, end: int, remembered: Path | None) -> int:
             ("engine", run_campaign, [seed for seed in block if seed % 4]),
             ("service", run_service_campaign, [seed for seed in block if not seed % 4]),
         ):
-            part = expected[level] = run(seeds)
+            part = expected[level] = run(seeds, processes=processes)
             for outcome in part.failed:
                 print(outcome.shown(), flush=True)
             done.add(level, part)

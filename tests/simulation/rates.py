@@ -20,6 +20,7 @@ from callboard.node.faults import (
     LoseResponse,
     Match,
     Refuse,
+    Restart,
     Rule,
     ServerFaultPlan,
     StaleRead,
@@ -43,6 +44,7 @@ SERVER_FAULTS: Mapping[str, tuple[Match, Effect, float]] = {
     "answer corrupt": (Match(), Corrupt(), 0.03),
     "slow": (Match(), Delay(seconds=2), 0.15),
     "stale read": (Match(path="*sync-jobs*"), StaleRead(), 0.1),
+    "server restarts": (Match(), Restart(down_s=5), 0.02),
 }
 """Name -> where, what, and the highest chance per request that is drawn."""
 SOURCE_FAULTS: Mapping[str, float] = {
@@ -55,6 +57,11 @@ SOURCE_FAULTS: Mapping[str, float] = {
     "download fails": 0.4,
     "download broken for good": 0.2,
     "slow source": 0.8,
+    "empty pages": 0.6,
+    "named again at the end": 0.5,
+    "huge document": 0.4,
+    "listing ends early": 0.3,
+    "slow download": 0.3,
 }
 DISASTERS: Mapping[str, float] = {
     "crash": 0.8,

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Iterable, Iterator
 
 import attrs
 
-from .campaign import Outcome, Summary
+from .campaign import Outcome, Summary, lived
 from .scheduling import run_simulated
-from .service_plan import Plan, draw_plan
+from .service_plan import ACTOR_FAULTS, Plan, draw_plan
 from .service_world import ServiceWorld
 
 SERVICE_EXPECTED = (
+    *ACTOR_FAULTS, "stalled keeper canceled", "service ended by a fault", "server restarts", "connector created",
+    "connector deleted", "incremental job requested", "file downloaded", "download broken", "huge document", "empty page",
+    "named again at the end", "memory granted", "waited for memory",
     "kill", "stop", "cut off", "clock jumps", "source was down", "defect of a source", "actor restarted", "source shrinks",
     "change during the scan", "job requested", "access-control sync", "schedule changes", "schedule fired", "schedule_fired",
     "cancel", "job canceled", "job suspended", "job error", "job completed", "resume", "takeover", "reclaimed idle job",
@@ -62,17 +64,9 @@ def run_service_seed(seed: int) -> ServiceOutcome:
     return run_plan(draw_plan(seed))
 
 
-def run_service_campaign(seeds: Iterable[int], *, failures_max: int = 5) -> Summary:
-    """Run the seeds one by one; give up after some failures."""
-    summary = Summary(expected=SERVICE_EXPECTED)
-    started_s = time.perf_counter()
-    for seed in seeds:
-        outcome = run_service_seed(seed)
-        summary.add(outcome)
-        summary.seconds = time.perf_counter() - started_s
-        if len(summary.failed) >= failures_max:
-            break
-    return summary
+def run_service_campaign(seeds: Iterable[int], *, failures_max: int = 5, processes: int = 1) -> Summary:
+    """Run the seeds; give up after some failures."""
+    return lived(run_service_seed, seeds, Summary(expected=SERVICE_EXPECTED), failures_max, processes)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,8 @@ from callboard.actors import connector, janitor, job, scheduler
 from callboard.actors.sync import preparing
 from callboard.protocol import connectors as transitions
 from callboard.protocol.store import jobs as stored_jobs
-from callboard.runtime import ChildSpec
+from callboard.runtime import ChildSpec, budget
+from callboard.runtime import stream as streams
 
 from .mutations import MUTATIONS, Mutation
 
@@ -120,6 +121,35 @@ def _asks_a_source_that_failed_never_again() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _keeps_the_memory_of_what_was_written() -> Iterator[None]:
+    with patch.object(streams.Batch, "settle", _settled_without_release):
+        yield
+
+
+@contextmanager
+def _grants_more_memory_than_there_is() -> Iterator[None]:
+    with patch.object(budget.Budget, "_fits", lambda _self, _holder, _charge_bytes: True):
+        yield
+
+
+@contextmanager
+def _runs_on_after_its_connector_was_deleted() -> Iterator[None]:
+    async def gone(self: Any, connector_id: str) -> None:
+        self._plan.forget(connector_id)
+
+    with patch.object(scheduler.Scheduler, "_gone", gone):
+        yield
+
+
+def _settled_without_release(self: Any, done: int | None = None, failed: int = 0) -> None:
+    self._grant = None
+    _settle(self, done, failed)
+
+
+_settle = streams.Batch.settle
+
+
 def _once(self: Any, _connector: Any) -> bool:
     return self._checked is None
 
@@ -142,8 +172,15 @@ SERVICE_MUTATIONS: Mapping[str, Mutation] = {
             _an_actor_that_crashed_is_not_started_again,
             _forgets_who_may_read_a_document,
             _asks_a_source_that_failed_never_again,
+            _keeps_the_memory_of_what_was_written,
+            _grants_more_memory_than_there_is,
+            _runs_on_after_its_connector_was_deleted,
         )
     },
     "claims without a lock": MUTATIONS["writes without looking at the sequence number"],
     "claims what another has claimed": MUTATIONS["claims what another has claimed"],
+    "swallows the wish to cancel": MUTATIONS["swallows the wish to cancel"],
+    "swallows cancellation": MUTATIONS["swallows cancellation"],
+    "takes a document whose file was not read for done": MUTATIONS["takes a document whose file was not read for done"],
+    "takes an interrupted listing for complete": MUTATIONS["takes an interrupted listing for complete"],
 }

@@ -21,10 +21,13 @@ from callboard.node.faults import (
     LoseResponse,
     Match,
     Refuse,
+    Restart,
     Rule,
     ServerFaultPlan,
     Status,
 )
+from callboard.runtime import FaultPlan
+from callboard.runtime import faults as inside
 
 _CONTENT = Match(path="/shelf-*/_bulk")
 
@@ -40,8 +43,28 @@ SERVER_FAULTS: Mapping[str, tuple[Match, Effect, float]] = {
     "answer cut": (Match(), CutBody(after_bytes=10), 0.08),
     "answer corrupt": (Match(), Corrupt(), 0.03),
     "server slow": (Match(), Delay(seconds=2), 0.2),
+    "server restarts": (Match(), Restart(down_s=1), 1.0),
 }
 """Name -> where, what, and the highest chance per request that is drawn."""
+_ANY, _KEEPER, _JOB = inside.Match(point="handler"), inside.Match(actor="keeper"), inside.Match(actor="job-*")
+ACTOR_FAULTS: Mapping[str, tuple[inside.Match, inside.Effect, float]] = {
+    "handler crashes": (_ANY, inside.Crash(), 0.4),
+    "handler crashes afterwards": (_ANY, inside.Crash(when="after"), 0.4),
+    "handler late": (_ANY, inside.Delay(seconds=8), 0.6),
+    "handler stalls": (_ANY, inside.Stall(), 0.3),
+    "keeper cannot start": (inside.Match(actor="keeper", point="start"), inside.Crash(), 0.5),
+    "job cannot start": (inside.Match(actor="job-*", point="start"), inside.Crash(), 0.5),
+    "job crashes at its end": (inside.Match(actor="job-*", point="start"), inside.Crash(when="after"), 0.5),
+    "part of the service crashes": (inside.Match(actor="[sj]*", point="start"), inside.Crash(), 0.3),
+    "keeper canceled": (_KEEPER, inside.Cancel(at_checkpoint=5), 0.6),
+    "job torn off": (_JOB, inside.Cancel(at_checkpoint=60), 0.5),
+    "batch late": (inside.Match(stream="*", point="send"), inside.Delay(seconds=4), 0.4),
+    "batch crashes": (inside.Match(stream="*", point="send"), inside.Crash(), 0.08),
+    "message lost": (inside.Match(point="mailbox"), inside.Drop(), 0.6),
+    "mailbox full": (inside.Match(point="mailbox"), inside.Fill(), 0.6),
+    "memory exhausted": (inside.Match(point="budget"), inside.Exhaust(seconds=6), 0.3),
+}
+"""Name -> where in every service, what, and the highest chance that is drawn."""
 SOURCE_FAULTS: Mapping[str, float] = {
     "listing breaks": 0.4,
     "naming breaks": 0.2,
@@ -49,6 +72,12 @@ SOURCE_FAULTS: Mapping[str, float] = {
     "id named twice": 0.6,
     "changes during the scan": 0.5,
     "slow source": 0.7,
+    "empty pages": 0.6,
+    "named again at the end": 0.5,
+    "huge document": 0.4,
+    "download fails": 0.5,
+    "download broken for good": 0.2,
+    "slow download": 0.4,
 }
 EVENTS: Mapping[str, float] = {
     "kill": 4.0,
@@ -56,7 +85,6 @@ EVENTS: Mapping[str, float] = {
     "cut off": 2.0,
     "source down": 2.0,
     "source defect": 1.5,
-    "actor crash": 3.0,
     "source shrinks": 2.0,
     "corpus changes": 6.0,
     "job requested": 5.0,
@@ -67,6 +95,9 @@ EVENTS: Mapping[str, float] = {
     "deletions confirmed": 2.0,
     "foreign write": 1.5,
     "look now": 2.0,
+    "incremental job requested": 3.0,
+    "connector created": 1.5,
+    "connector deleted": 1.0,
 }
 """Name -> how many of them a run has at most, on average."""
 
@@ -101,6 +132,8 @@ class ConnectorSetup:
     """Documents name their readers, and there are access-control syncs."""
     page_documents: int
     page_delay_s: float
+    files: float = 0.0
+    """Share of the documents that come with a file."""
 
 
 @attrs.frozen
@@ -115,6 +148,11 @@ class Setup:
     latency_s: float
     slots: int
     catches_up: bool
+    spares: tuple[ConnectorSetup, ...] = ()
+    """Connectors that somebody makes during the run."""
+    queue_size_bytes: int = 4000
+    """Memory for what is on its way from a source to the server, in each job."""
+    download_memory_size_bytes: int = 6000
 
 
 @attrs.frozen
@@ -129,17 +167,29 @@ class Plan:
     def server_faults(self) -> tuple[list[str], ServerFaultPlan]:
         """The names of the server's faults, and the rules that bring them."""
         faults = [one for one in self.mishaps if one.kind in SERVER_FAULTS]
-        rules = tuple(
-            Rule(
-                effect=SERVER_FAULTS[one.kind][1],
-                match=SERVER_FAULTS[one.kind][0],
-                chance=one.amount,
-                from_s=one.at_s,
-                until_s=one.until_s,
+        return [one.kind for one in faults], ServerFaultPlan([_server_rule(one) for one in faults], self.seed)
+
+    def actor_faults(self, started_s: float, life: str) -> FaultPlan | None:
+        """The rules for one life of a service, whose time begins when it starts; None if nothing goes wrong inside of it."""
+        rules = []
+        for number, one in enumerate(self.mishaps):
+            if one.kind not in ACTOR_FAULTS or one.until_s <= started_s:
+                continue
+            match, effect, _ = ACTOR_FAULTS[one.kind]
+            from_s, until_s = max(0.0, one.at_s - started_s), one.until_s - started_s
+            name = f"{one.kind}/{number}"
+            rules.append(
+                inside.Rule(effect=effect, match=match, chance=one.amount, from_s=from_s, until_s=until_s, name=name)
             )
-            for one in faults
-        )
-        return [one.kind for one in faults], ServerFaultPlan(rules, self.seed)
+            if one.kind == "handler stalls":
+                # Nothing but a cancellation ends it, as a supervisor of the machine would order.
+                ends = inside.Match(actor="keeper", point="time")
+                rules.append(
+                    inside.Rule(
+                        effect=inside.Cancel(), match=ends, from_s=until_s + 1, name=f"stalled keeper canceled/{number}"
+                    )
+                )
+        return FaultPlan(rules, random.Random(f"{self.seed} {life}").getrandbits(32)) if rules else None
 
     def source_faults(self, connector: int) -> dict[str, float]:
         """Kind -> chance per attempt, for one connector."""
@@ -156,6 +206,13 @@ class Plan:
         return f"  setup: {self.setup}\n  rates: {rates}\n{mishaps}"
 
 
+def _server_rule(one: Mishap) -> Rule:
+    match, effect, _ = SERVER_FAULTS[one.kind]
+    if isinstance(effect, Restart):
+        return Rule(effect=Restart(down_s=one.until_s - one.at_s), match=match, times=1, from_s=one.at_s)
+    return Rule(effect=effect, match=match, chance=one.amount, from_s=one.at_s, until_s=one.until_s)
+
+
 def draw_plan(seed: int) -> Plan:
     """Draw which kinds of mishaps there are and how often, then the mishaps."""
     rng = random.Random(f"service {seed}")
@@ -165,7 +222,7 @@ def draw_plan(seed: int) -> Plan:
     share = rng.choice([0.0, 0.15, 0.3, 0.5])
     for name, (_, _, highest) in SERVER_FAULTS.items():
         if rng.random() < share:
-            is_away = name == "server away"
+            is_away = name in ("server away", "server restarts")
             chance = highest if is_away else highest * (0.1 + 0.9 * rng.random())
             rates[name] = round(chance, 3)
             for _ in range(rng.randint(1, 2)):
@@ -176,7 +233,14 @@ def draw_plan(seed: int) -> Plan:
     for name, highest in SOURCE_FAULTS.items():
         if rng.random() < share:
             rates[name] = round(highest * (0.1 + 0.9 * rng.random()), 3)
-            mishaps += [Mishap(name, 0.0, number, rates[name]) for number in range(len(setup.connectors))]
+            everybody = range(len(setup.connectors) + len(setup.spares))
+            mishaps += [Mishap(name, 0.0, number, rates[name]) for number in everybody]
+    share = rng.choice([0.0, 0.0, 0.12, 0.25])
+    for name, (_, _, highest) in ACTOR_FAULTS.items():
+        if rng.random() < share:
+            rates[name] = round(highest * (0.1 + 0.9 * rng.random()), 3)
+            at_s = rng.uniform(0, setup.horizon_s - 20)
+            mishaps.append(Mishap(name, at_s, 0, rates[name], min(at_s + rng.uniform(15, 120), setup.horizon_s - 3)))
     for name, most in EVENTS.items():
         if rng.random() < 0.5:
             rates[name] = round(most * rng.random(), 2)
@@ -185,18 +249,20 @@ def draw_plan(seed: int) -> Plan:
     return Plan(seed, setup, rates, tuple(mishaps))
 
 
-def _draw_setup(rng: random.Random) -> Setup:
-    connectors = tuple(
-        ConnectorSetup(
-            parts=tuple(rng.randint(2, 10) for _ in range(rng.randint(1, 2))),
-            every_minutes=rng.choice([None, 1, 2, 3]),
-            second=rng.randrange(60),
-            is_restricted=rng.random() < 0.35,
-            page_documents=rng.randint(2, 6),
-            page_delay_s=10 ** rng.uniform(-1, 0.9),
-        )
-        for _ in range(rng.randint(1, 3))
+def _draw_connector(rng: random.Random) -> ConnectorSetup:
+    return ConnectorSetup(
+        parts=tuple(rng.randint(2, 10) for _ in range(rng.randint(1, 2))),
+        every_minutes=rng.choice([None, 1, 2, 3]),
+        second=rng.randrange(60),
+        is_restricted=rng.random() < 0.35,
+        page_documents=rng.randint(2, 6),
+        page_delay_s=10 ** rng.uniform(-1, 0.9),
+        files=rng.choice([0.0, 0.0, 0.3]),
     )
+
+
+def _draw_setup(rng: random.Random) -> Setup:
+    connectors = tuple(_draw_connector(rng) for _ in range(rng.randint(1, 3)))
     return Setup(
         horizon_s=rng.choice([90.0, 150.0, 240.0]),
         services=rng.choice([1, 2, 2, 3]),
@@ -205,6 +271,9 @@ def _draw_setup(rng: random.Random) -> Setup:
         latency_s=rng.choice([0.0, 0.02, 0.2]),
         slots=rng.choice([1, 1, 2]),
         catches_up=rng.random() < 0.7,
+        spares=tuple(_draw_connector(rng) for _ in range(2)),
+        queue_size_bytes=rng.choice([700, 4000, 60_000]),
+        download_memory_size_bytes=rng.choice([2500, 9000, 60_000]),
     )
 
 

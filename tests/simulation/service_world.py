@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
@@ -15,8 +16,9 @@ import structlog
 import trio
 
 from callboard.actors import connector as connector_actor
-from callboard.actors import janitor, scheduler, service
+from callboard.actors import janitor, service
 from callboard.actors.configuration import Settings, read_mapping
+from callboard.actors.configured import engine_settings
 from callboard.actors.preflight import PreflightFailed
 from callboard.actors.scheduler import TooManyProblems
 from callboard.actors.service import Service, open_service
@@ -30,13 +32,17 @@ from callboard.protocol import connectors as transitions
 from callboard.protocol.configuration import setting
 from callboard.protocol.documents import Features, Flag
 from callboard.protocol.store import Store, StoreError, Target, open_store
-from callboard.runtime import TreeNode, handles
+from callboard.runtime import Event, FaultPlan, TreeNode
+from callboard.runtime import open_system as open_actor_system
+from callboard.runtime import seams as runtime_seams
+from callboard.runtime.faults import InjectedFault
 from callboard.runtime.seams import Seams, own_clock
 from callboard.sources.errors import Transient
-from callboard.sources.scripted import PartScript, Script, ScriptedSource
-from callboard.sources.source import Document, Failure, Identity, SourceContext
+from callboard.sources.scripted import FileScript, PartScript, Script, ScriptedSource
+from callboard.sources.source import ContentRef, Document, Failure, Identity, SourceContext
 
-from .service_plan import Mishap, Plan
+from .memory import MemoryWatch
+from .service_plan import ACTOR_FAULTS, ConnectorSetup, Mishap, Plan
 from .service_recorder import TERMINAL, JobSeen, Server, ServiceCable, ServiceRecorder, on_behalf_of
 
 GUARD_DOCUMENTS, GUARD_SHARE = 3, 0.2
@@ -48,6 +54,11 @@ CANCELED_WITHIN_S = 6.0
 """So soon after the wish to cancel a job must have ended if its worker lives and the server answers."""
 RESTS_WITHIN_S = 3000.0
 FIRE_SLACK_S = 45.0
+REQUESTED = {
+    "job requested": JobType.FULL,
+    "access job requested": JobType.ACCESS_CONTROL,
+    "incremental job requested": JobType.INCREMENTAL,
+}
 PEOPLE = ("ann", "ben", "cyd", "dee")
 GOES_ON_S = 130.0
 """Peace lasts at least so long before it is looked at: every schedule fires in it, and idle jobs are found."""
@@ -68,13 +79,15 @@ class Shelf:
     id: str
     rng: random.Random
     faults: dict[str, float]
+    setup: ConnectorSetup
     corpus: dict[str, list[Document]] = attrs.field(factory=dict)
+    files: dict[str, bytes] = attrs.field(factory=dict)
+    is_deleted: bool = False
+    """Somebody has deleted its connector."""
     people: dict[str, list[str]] = attrs.field(factory=dict)
     down_until_s: float = 0.0
     defect: bool = False
     """The next check meets a mistake in the source's code."""
-    crashes: int = 0
-    """So many of the next messages kill the connector's actor."""
     every_minutes: int | None = None
     second: int = 0
     scheduled_since_s: float = 0.0
@@ -99,9 +112,12 @@ class Slot:
     stopped_at_s: float | None = None
     parts: tuple[str, ...] = ()
     """The actors of the service itself, as it began."""
+    system: Any = None
+    """The system of its actors."""
 
 
 this_process: ContextVar[WorkerName] = ContextVar("simulated process")
+this_slot: ContextVar[Slot] = ContextVar("place of a simulated service")
 
 
 @attrs.define(eq=False)
@@ -132,12 +148,18 @@ class ServiceWorld:
     faulty: FaultyApp = attrs.field(init=False)
     server: Server = attrs.field(init=False)
     calm: Store = attrs.field(init=False)
+    memory: MemoryWatch = attrs.field(init=False)
     nursery: trio.Nursery = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.rng = random.Random(self.plan.seed)
+        self.memory = MemoryWatch(self.complain, on_behalf_of.get)
 
     # Bookkeeping
+
+    def alive(self) -> list[Shelf]:
+        """The shelves whose connectors exist."""
+        return [shelf for shelf in self.shelves.values() if not shelf.is_deleted]
 
     def note(self, line: str) -> None:
         self.journal.append(f"{trio.current_time():9.3f} {line}")
@@ -181,11 +203,18 @@ class ServiceWorld:
         shelf.versions += 1
         kept = [one for one in shelf.corpus[part] if one.id != document_id]
         access = None
-        if self.plan.setup.connectors[shelf.number].is_restricted:
+        if shelf.setup.is_restricted:
             access = sorted(shelf.rng.sample(PEOPLE, shelf.rng.randint(0, 2)))
         fields = {"title": f"version {shelf.versions}", "size": shelf.rng.randint(0, 9)}
         stamp = f"2026-01-01T{shelf.versions // 3600:02}:{shelf.versions // 60 % 60:02}:{shelf.versions % 60:02}Z"
-        shelf.corpus[part] = [*kept, Document(document_id, fields, timestamp=stamp, access=access)]
+        content = None
+        if shelf.setup.files and shelf.rng.random() < shelf.setup.files:
+            name = f"{document_id}.txt"
+            size = shelf.rng.randint(1, 9000)
+            shelf.files[name] = (f"text {shelf.versions} " * (size // 6 + 1)).strip().encode()[:size].strip()
+            told = len(shelf.files[name]) if shelf.rng.random() < 0.5 else None
+            content = ContentRef(name, size_bytes=told, version=str(shelf.versions))
+        shelf.corpus[part] = [*kept, Document(document_id, fields, timestamp=stamp, access=access, content=content)]
         self.since.setdefault(f"{index_of(shelf)}/{document_id}", trio.current_time())
 
     def remove(self, shelf: Shelf, part: str, document_id: str) -> None:
@@ -203,7 +232,7 @@ class ServiceWorld:
                     self.put(shelf, part, one.id)
             for _ in range(rng.randint(0, 2)):
                 self.put(shelf, part, f"{part}-{rng.randrange(1000):03}")
-        if self.plan.setup.connectors[shelf.number].is_restricted:
+        if shelf.setup.is_restricted:
             for person in PEOPLE:
                 if rng.random() < share:
                     shelf.people[person] = sorted(rng.sample(PEOPLE, rng.randint(1, 3)))
@@ -220,7 +249,7 @@ class ServiceWorld:
 
     def script(self, shelf: Shelf) -> Script:
         """What goes wrong at the source in one attempt."""
-        rng, setup = shelf.rng, self.plan.setup.connectors[shelf.number]
+        rng, setup = shelf.rng, shelf.setup
         faults = {} if self.at_peace else shelf.faults
         parts = {}
         for part, documents in shelf.corpus.items():
@@ -235,13 +264,33 @@ class ServiceWorld:
                 fails_at_page=rng.randint(1, 3) if rng.random() < faults.get("listing breaks", 0) else None,
                 repeated=set(ids[::3]) if rng.random() < faults.get("id named twice", 0) else (),
                 failures=failures,
+                empty_pages={1, rng.randint(2, 4)} if rng.random() < faults.get("empty pages", 0) else (),
+                repeated_at_end=set(ids[:2]) if rng.random() < faults.get("named again at the end", 0) else (),
+                padding_bytes=(
+                    {rng.choice(ids): 20_000} if ids and rng.random() < faults.get("huge document", 0) else {}
+                ),
             )
+        files = {name: self._file_script(shelf, faults) for name in shelf.files}
         naming = rng.randint(0, len(parts)) if rng.random() < faults.get("naming breaks", 0) else None
         self.disasters["source"] += naming is not None
         self.disasters["source"] += sum(
-            (one.fails_at_page is not None) + len(one.failures) + bool(one.repeated) for one in parts.values()
-        )
-        return Script(parts=parts, naming_fails_after=naming)
+            (one.fails_at_page is not None) + len(one.failures) + bool(one.repeated) + bool(one.repeated_at_end)
+            + bool(one.padding_bytes) for one in parts.values()
+        )  # fmt: skip
+        self.seen["huge document"] += any(one.padding_bytes for one in parts.values())
+        self.seen["empty page"] += any(one.empty_pages for one in parts.values())
+        self.seen["named again at the end"] += any(one.repeated_at_end for one in parts.values())
+        return Script(parts=parts, files=files, naming_fails_after=naming)
+
+    def _file_script(self, shelf: Shelf, faults: dict[str, float]) -> FileScript:
+        rng = shelf.rng
+        times = None if rng.random() < faults.get("download broken for good", 0) else 1
+        breaks = times is None or rng.random() < faults.get("download fails", 0)
+        delay_s = rng.uniform(1, 8) if rng.random() < faults.get("slow download", 0) else 0.0
+        return FileScript(
+            delay_s=delay_s, chunk_delay_s=delay_s / 4, fails_after_bytes=rng.choice([0, 4000]) if breaks else None,
+            fails_times=times,
+        )  # fmt: skip
 
     def source_class(self) -> type[ScriptedSource]:
         """The class of all sources of this world."""
@@ -257,6 +306,7 @@ class ServiceWorld:
                 super().__init__(
                     shelf.corpus,
                     world.script(shelf) if self._job else None,
+                    files=shelf.files,
                     people=[Identity(f"{name}@example.org", {"name": name}, access) for name, access in shelf.people.items()],
                     on_page=lambda _part, _number: world.page_begins(shelf),
                     context=context,
@@ -273,6 +323,21 @@ class ServiceWorld:
                     world.seen["defect of a source"] += 1
                     raise ZeroDivisionError("a mistake in the source")
 
+            @asynccontextmanager
+            async def fetch(self, content: ContentRef) -> AsyncIterator[AsyncIterator[bytes]]:
+                async with super().fetch(content) as chunks:
+                    yield self._counted(chunks)
+
+            async def _counted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+                try:
+                    async for chunk in chunks:
+                        yield chunk
+                except Transient:
+                    world.seen["download broken"] += 1
+                    world.disasters["download broken"] += 1
+                    raise
+                world.seen["file downloaded"] += 1
+
             async def documents(self, partition: Any, checkpoint: Any = None) -> Any:
                 if checkpoint is not None:
                     world.seen["resume"] += 1
@@ -287,44 +352,60 @@ class ServiceWorld:
 
         return ShelfSource
 
-    def keeper_class(self) -> type[connector_actor.ConnectorKeeper]:
-        """The keeper, which dies when the world says so."""
-        world = self
+    # What goes wrong inside of the services
 
-        class FragileKeeper(connector_actor.ConnectorKeeper):
-            @handles
-            async def on_seen(self, message: connector_actor.Seen) -> None:
-                shelf = world.shelves[self._id]
-                if shelf.crashes:
-                    shelf.crashes -= 1
-                    world.seen["actor restarted"] += 1
-                    world.note(f"the actor of {shelf.id} dies at {this_process.get()}")
-                    raise RuntimeError("injected crash of an actor")
-                await super().on_seen(message)
+    @asynccontextmanager
+    async def open_system(self, *args: Any, faults: FaultPlan | None = None, **options: Any) -> AsyncIterator[Any]:
+        """As the service opens the system of its actors, with the faults of this life."""
+        slot = this_slot.get()
+        if faults is None and not self.at_peace:
+            faults = self.plan.actor_faults(trio.current_time(), f"{slot.number} {slot.lives}")
+        async with open_actor_system(*args, faults=faults, **options) as system:
+            if faults is not None:
+                # With faults a system has a clock of its own.
+                slot.clock = runtime_seams._seams.get()
+            with system.events.calling(self._actor_happens):
+                slot.system = system
+                yield system
 
-        return FragileKeeper
+    def _actor_happens(self, event: Event) -> None:
+        if event.kind == "fault":
+            kind = event.detail.rule.partition("/")[0]
+            self.seen[kind] += 1
+            self.disasters[kind] += 1
+            self.note(f"FAULT {kind} at {event.path} {event.detail.what}")
+        elif event.kind == "restarted":
+            self.seen["actor restarted"] += 1
 
     # The course of events
 
     async def run(self) -> None:
         """Live through the plan. What is broken is in `violations`."""
-        async with open_node(None, port=None) as node, trio.open_nursery() as self.nursery:
+        async with (
+            open_node(None, port=None, attachment_reader=read_text, faults=ServerFaultPlan()) as node,
+            trio.open_nursery() as self.nursery,
+        ):
+            on_restart = node.app._on_restart
             self.recorder = ServiceRecorder(
                 node.app, self.complain, self.note, self.had_throughout,
                 note_request=self.note_request, on_job=self._job_moves,
             )  # fmt: skip
             names, faults = self.plan.server_faults()
-            self.faulty = FaultyApp(self.recorder, faults)
-            self.disturbed_s += [(rule.from_s, rule.until_s or 0.0) for rule in faults.rules]
+            self.faulty = FaultyApp(self.recorder, faults, on_restart=on_restart)
+            self.disturbed_s += [
+                (one.at_s, one.until_s + 15) for one in self.plan.mishaps if one.kind in (*names, *ACTOR_FAULTS)
+            ]
             self.server = self.recorder.server = Server(self.faulty)
             await self.nursery.start(self.server.run)
             with ExitStack() as stack:
                 for patched in self._patches():
                     stack.enter_context(patched)
+                stack.enter_context(self.memory.watching())
                 async with open_store(Target(embedded=self.recorder), wait_s=None) as self.calm:
                     await self._load()
                     for slot in self.slots:
                         self.nursery.start_soon(self._keep_running, slot)
+                    self.nursery.start_soon(self._watch_actors)
                     await self._mishaps()
                     fired = zip(names, self.faulty.firing.fired, strict=True)
                     self._count({name: count for name, count in fired if count})
@@ -340,31 +421,45 @@ class ServiceWorld:
     def _patches(self) -> Iterator[Any]:
         yield patch.object(service, "own_name", lambda: this_process.get())
         yield patch.object(janitor, "started_of", self.processes.get)
-        yield patch.object(scheduler, "ConnectorKeeper", self.keeper_class())
+        yield patch.object(service, "open_system", self.open_system)
+        yield patch.object(connector_actor, "engine_settings", self.engine_settings)
+
+    def engine_settings(self, settings: Settings) -> Any:
+        """As the configuration says, with budgets so small that somebody has to wait."""
+        setup = self.plan.setup
+        return attrs.evolve(
+            engine_settings(settings),
+            queue_size_bytes_max=setup.queue_size_bytes,
+            download_memory_size_bytes=setup.download_memory_size_bytes,
+        )
 
     async def _load(self) -> None:
         setup = self.plan.setup
         await self.calm.ensure_indices()
-        for number, one in enumerate(setup.connectors):
-            shelf = Shelf(
-                number, f"c{number}", random.Random(f"{self.plan.seed} {number}"), self.plan.source_faults(number)
-            )
-            self.shelves[shelf.id] = shelf
-            for part, count in enumerate(one.parts):
-                shelf.corpus[f"p{part}"] = []
-                for document in range(count):
-                    self.put(shelf, f"p{part}", f"p{part}-{document:03}")
-            if one.is_restricted:
-                shelf.people = {name: [name] for name in PEOPLE}
-            await self.calm.connectors.create(shelf.id, index_name=index_of(shelf), service_type="shelf")
-            shelf.second = one.second
-            await self._schedule(shelf, one.every_minutes)
+        for one in setup.connectors:
+            await self._create(one)
         for number in range(setup.services):
             self.slots.append(Slot(number))
 
+    async def _create(self, setup: ConnectorSetup) -> None:
+        """Make a connector, and what its source holds."""
+        number = len(self.shelves)
+        chance = random.Random(f"{self.plan.seed} {number}")
+        shelf = Shelf(number, f"c{number}", chance, self.plan.source_faults(number), setup)
+        self.shelves[shelf.id] = shelf
+        for part, count in enumerate(setup.parts):
+            shelf.corpus[f"p{part}"] = []
+            for document in range(count):
+                self.put(shelf, f"p{part}", f"p{part}-{document:03}")
+        if setup.is_restricted:
+            shelf.people = {name: [name] for name in PEOPLE}
+        await self.calm.connectors.create(shelf.id, index_name=index_of(shelf), service_type="shelf")
+        shelf.second = setup.second
+        await self._schedule(shelf, setup.every_minutes)
+
     async def _schedule(self, shelf: Shelf, every_minutes: int | None) -> None:
         shelf.every_minutes, shelf.scheduled_since_s = every_minutes, trio.current_time()
-        restricted = self.plan.setup.connectors[shelf.number].is_restricted
+        restricted = shelf.setup.is_restricted
         cron = f"{shelf.second} 0/{every_minutes or 1} * * * ?"
         full = Schedule(enabled=every_minutes is not None, interval=cron)
         access = Schedule(enabled=restricted and every_minutes is not None, interval=cron)
@@ -381,7 +476,7 @@ class ServiceWorld:
     def _settings(self) -> Settings:
         setup = self.plan.setup
         content = {
-            "connectors": [{"connector_id": one} for one in self.shelves],
+            "connectors": [{"connector_id": f"c{one}"} for one in range(len(setup.connectors) + len(setup.spares))],
             "service.idling": 15,
             "service.heartbeat": 60,
             "service.job_cleanup_interval": 20,
@@ -421,6 +516,7 @@ class ServiceWorld:
         own = WorkerName(f"host{0 if self.plan.setup.is_one_machine else slot.number}", pid, pid * 7, space)
         slot.name, slot.stop, slot.stopped_at_s = str(own), trio.Event(), None
         this_process.set(own)
+        this_slot.set(slot)
         self.processes[pid] = own.started
         slot.cable = ServiceCable(
             self.server, slot.name, random.Random(f"{self.plan.seed} {pid}"), self.plan.setup.latency_s
@@ -451,7 +547,10 @@ class ServiceWorld:
                 self.seen["service gave up"] += 1
                 self.note(f"{name} gives up: {exc}")
             except Exception as exc:
-                if not cable.is_cut:
+                if is_injected(exc):
+                    self.seen["service ended by a fault"] += 1
+                    self.note(f"{name} ends by a fault of its actors: {_leaf(exc)}")
+                elif not cable.is_cut:
                     self.complain(f"{name} ended by a mistake of its own: {_leaf(exc)}")
         self.note(f"{name} has gone")
         if slot.stopped_at_s is not None and trio.current_time() - slot.stopped_at_s > STOPS_WITHIN_S:
@@ -552,7 +651,7 @@ class ServiceWorld:
     async def _happen(self, event: Mishap) -> bool:
         """Make one event happen; False if there was nothing for it to happen to."""
         slot = self.slots[event.target % len(self.slots)]
-        shelf = self.shelves[f"c{event.target % len(self.shelves)}"]
+        shelf = self.alive()[event.target % len(self.alive())]
         now_s = trio.current_time()
         match event.kind:
             case "kill":
@@ -571,8 +670,16 @@ class ServiceWorld:
                 shelf.down_until_s = now_s + event.amount
             case "source defect":
                 shelf.defect = True
-            case "actor crash":
-                shelf.crashes = 1 + int(event.amount * 3)
+            case "connector created":
+                spare = len(self.shelves) - len(self.plan.setup.connectors)
+                if spare >= len(self.plan.setup.spares):
+                    return False
+                await self._create(self.plan.setup.spares[spare])
+            case "connector deleted":
+                if len(self.alive()) < 2:
+                    return False
+                shelf.is_deleted = True
+                await self.calm.connectors.delete(shelf.id)
             case "source shrinks":
                 for part in list(shelf.corpus):
                     for one in list(shelf.corpus[part]):
@@ -580,9 +687,9 @@ class ServiceWorld:
                             self.remove(shelf, part, one.id)
             case "corpus changes":
                 self.change(shelf, 0.1 + 0.3 * event.amount)
-            case "job requested" | "access job requested":
-                kind = JobType.FULL if event.kind == "job requested" else JobType.ACCESS_CONTROL
-                if kind is JobType.ACCESS_CONTROL and not self.plan.setup.connectors[shelf.number].is_restricted:
+            case "job requested" | "access job requested" | "incremental job requested":
+                kind = REQUESTED[event.kind]
+                if kind is JobType.ACCESS_CONTROL and not shelf.setup.is_restricted:
                     return False
                 await self.calm.jobs.create(await self.calm.connectors.get(shelf.id), kind)
             case "cancel requested":
@@ -656,24 +763,30 @@ class ServiceWorld:
         self.at_peace, self.peace_s = True, trio.current_time()
         self.faulty.use(ServerFaultPlan())
         for shelf in self.shelves.values():
-            shelf.down_until_s, shelf.defect, shelf.crashes = 0.0, False, 0
+            shelf.down_until_s, shelf.defect = 0.0, False
         for slot in self.slots:
             slot.offset_s = 0.0
             if slot.clock is not None:
                 slot.clock.clock_offset_s = 0.0
             slot.back_at_s = min(slot.back_at_s, trio.current_time())
+            if slot.system is not None and slot.system.faults is not None:
+                slot.system.faults.use(FaultPlan())
         await trio.sleep(GOES_ON_S)
         if not await self._rest("after the mishaps", but_scheduled=True):
             return
         self._look_at_schedules()
-        for shelf in self.shelves.values():
+        for shelf in self.alive():
             await self._schedule(shelf, None)
         if not await self._rest("without schedules"):
             return
         await self._clean_syncs()
-        for shelf in self.shelves.values():
+        for shelf in self.alive():
             await self._compare(shelf)
         self._look_at_actors()
+        self._look_at_memory()
+        for job in self.recorder.seen_jobs.values():
+            if self.shelves[job.connector].is_deleted and self.runners.get(job.id):
+                self.complain(f"job {job.id[:6]} runs, and its connector has been deleted")
 
     async def _rest(self, when: str, *, but_scheduled: bool = False) -> bool:
         """Wait until no job waits or runs; jobs that a schedule has just made may be under way."""
@@ -683,6 +796,8 @@ class ServiceWorld:
                 job
                 for job in self.recorder.seen_jobs.values()
                 if job.status not in TERMINAL
+                # What waits for a connector that somebody has deleted waits until that is taken back.
+                and not self.shelves[job.connector].is_deleted
                 and not (but_scheduled and job.trigger == "scheduled" and job.created_s > trio.current_time() - 200)
             ]
             if not active:
@@ -698,9 +813,9 @@ class ServiceWorld:
     def _look_at_schedules(self) -> None:
         """No due fire time is lost, and none makes two jobs."""
         now_s = trio.current_time()
-        for shelf in self.shelves.values():
+        for shelf in self.alive():
             kinds = ["full"]
-            if self.plan.setup.connectors[shelf.number].is_restricted:
+            if shelf.setup.is_restricted:
                 kinds.append("access_control")
             for kind in kinds:
                 taken = self.recorder.taken.get((shelf.id, kind), [])
@@ -751,10 +866,10 @@ class ServiceWorld:
 
     async def _clean_syncs(self) -> None:
         wanted = []
-        for shelf in self.shelves.values():
+        for shelf in self.alive():
             connector = await self.calm.connectors.get(shelf.id)
             wanted.append(await self.calm.jobs.create(connector))
-            if self.plan.setup.connectors[shelf.number].is_restricted:
+            if shelf.setup.is_restricted:
                 wanted.append(await self.calm.jobs.create(connector, JobType.ACCESS_CONTROL))
         if not await self._rest("for the clean syncs"):
             return
@@ -784,8 +899,10 @@ class ServiceWorld:
                 wanted[one.id] = {**one.fields, "id": one.id, "_timestamp": one.timestamp}
                 if one.access is not None:
                     wanted[one.id]["_allow_access_control"] = one.access or ["callboard:nobody"]
+                if one.content is not None:
+                    wanted[one.id]["body"] = shelf.files[one.content.name].decode()
         self._differ(f"{index_of(shelf)}", wanted, await self.recorder.documents_of(index_of(shelf)))
-        if not self.plan.setup.connectors[shelf.number].is_restricted:
+        if not shelf.setup.is_restricted:
             return
         people = {f"{name}@example.org": access for name, access in shelf.people.items()}
         found = await self.recorder.documents_of(f".search-acl-filter-{index_of(shelf)}")
@@ -814,13 +931,40 @@ class ServiceWorld:
             found = sorted(_paths(slot.running.tree()))
             wanted = sorted(
                 list(slot.parts)
-                + [f"connectors/{one}" for one in self.shelves]
-                + [f"connectors/{one}/keeper" for one in self.shelves]
+                + [f"connectors/{one.id}" for one in self.alive()]
+                + [f"connectors/{one.id}/keeper" for one in self.alive()]
             )
             if found != wanted:
                 self.complain(f"the actors of {slot.name} are {found}")
             if slot.running.running():
                 self.complain(f"{slot.name} says it runs {slot.running.running()}, and nothing runs")
+
+    def _look_at_memory(self) -> None:
+        """Nothing runs any more, so nothing is held."""
+        self.seen["memory granted"] += bool(self.memory.grants)
+        self.seen["waited for memory"] += bool(self.memory.waited)
+        jobs = self.recorder.seen_jobs
+
+        def ended_in_order(job_id: str) -> bool:
+            return jobs[job_id].status == "completed" and len(jobs[job_id].began_s) == 1
+
+        if left := self.memory.left_over(ended_in_order):
+            self.complain(f"nothing runs, and memory is held: {left}")
+
+    async def _watch_actors(self) -> None:
+        """At any time, every actor of a service is one that may be there, and none is there twice."""
+        while True:
+            await trio.sleep(7)
+            for slot in self.slots:
+                if slot.running is None:
+                    continue
+                found = _paths(slot.running.tree())
+                may_be = re.compile(
+                    "|".join([*map(re.escape, slot.parts), r"connectors/c\d+(/keeper|/job-[0-9a-f-]+.*)?"])
+                )
+                strange = [path for path in found if not may_be.fullmatch(path)]
+                if strange or len(set(found)) < len(found):
+                    self.complain(f"among the actors of {slot.name} are {strange or found}")
 
     async def _end(self) -> None:
         for slot in self.slots:
@@ -837,6 +981,21 @@ class ServiceWorld:
 
 def index_of(shelf: Shelf) -> str:
     return f"shelf-{shelf.id}"
+
+
+def is_injected(exc: BaseException | None) -> bool:
+    """Whether a service ended because of a fault that was put into its actors."""
+    if exc is None:
+        return False
+    if isinstance(exc, BaseExceptionGroup):
+        return any(is_injected(one) for one in exc.exceptions)
+    return isinstance(exc, InjectedFault) or "InjectedFault" in str(exc) or is_injected(exc.__cause__)
+
+
+async def read_text(data: bytes, _name: str | None) -> str:
+    """What the node takes for the text of a file."""
+    await trio.lowlevel.checkpoint()
+    return data.decode()
 
 
 def _paths(node: TreeNode, place: str = "") -> list[str]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import trio
-import trio.testing
 
 from callboard import SyncReport, SyncSettings, sync
 from callboard.actors.sync import DeletionLimits
+from callboard.protocol import Pipeline
 from callboard.testing import (
     Change,
     ContentRef,
@@ -25,6 +25,12 @@ from callboard.testing import (
     run_simulated,
 )
 
+
+def _simulated(main: Any, **_options: Any) -> Any:
+    return run_simulated(main, seed=1)
+
+
+pytestmark = pytest.mark.trio(run=_simulated)
 SETTINGS = SyncSettings(
     bulk_documents_max=10, deletions=DeletionLimits(documents_max=3, share_max=0.2), download_tries_max=3
 )
@@ -40,7 +46,7 @@ async def _text(data: bytes, _name: str | None) -> str:
 
 
 @pytest.fixture
-async def store(autojump_clock: trio.testing.MockClock) -> AsyncIterator[Any]:
+async def store() -> AsyncIterator[Any]:
     async with (
         open_node(None, port=None, attachment_reader=_text) as node,
         open_store(Target(embedded=node.app), wait_s=None) as opened,
@@ -126,24 +132,11 @@ async def test_a_download_that_breaks_is_tried_again_and_one_that_breaks_for_goo
             "2.txt": FileScript(fails_after_bytes=0),
         }
     )
-    report = await run(store, documents, script, files=files)
+    source = ScriptedSource(documents, script, files=files)
+    report = await sync(source, store, index="books", settings=SETTINGS, pipeline=Pipeline())
     found = await indexed(store)
     assert report.status == "completed"
     assert found["d-0"]["body"].startswith("text 0")
     assert found["d-1"]["body"].startswith("text 1")
     assert "body" not in found.get("d-2", {})
     assert report.failed == 1
-
-
-def test_a_listing_that_hangs_ends_with_whoever_cancels_it() -> None:
-    async def main() -> None:
-        async with (
-            open_node(None, port=None) as node,
-            open_store(Target(embedded=node.app), wait_s=None) as store,
-        ):
-            with trio.move_on_after(600) as patience:
-                await run(store, corpus(), Script(parts={"p": PartScript(page_documents=10, hangs_at_page=2)}))
-            assert patience.cancelled_caught
-            assert trio.current_time() < 700
-
-    run_simulated(main, seed=1)
