@@ -16,6 +16,7 @@ import pytest
 import trio
 import yaml
 
+from callboard.actors.sync.ledger import ledger_index
 from callboard.actors.worker_name import WorkerName
 from callboard.protocol import Pipeline
 from callboard.protocol import connectors as transitions
@@ -145,7 +146,8 @@ class Stage:
             process.wait()
 
         async def act(store: Store) -> None:
-            await store.client.indices.delete(index=self.connector_id, ignore_unavailable=True)
+            indices = [self.connector_id, ledger_index(self.connector_id)]
+            await store.client.indices.delete(index=indices, ignore_unavailable=True)
             await store.jobs.delete_of(self.connector_id)
             at = {"index": ".elastic-connectors", "id": self.connector_id}
             await store.client.options(ignore_status=404).delete(**at, refresh=True)
