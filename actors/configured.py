@@ -69,9 +69,9 @@ def engine_settings(settings: Settings) -> SyncSettings:
     bulk, own = settings.elasticsearch.bulk, settings.callboard.sync
     monitor = bulk.error_monitor
     text_size = bulk.max_text_document_size
-    # Jobs run side by side, so each gets its share; half of it for what travels, half for files that are being read.
+    # Jobs run side by side out of one budget: half of it is shared, and half is split into what each has for itself.
+    memory_bytes = own.memory_mib * MIB
     slots = settings.service.max_concurrent_content_syncs + settings.service.max_concurrent_access_control_syncs
-    half = max(own.memory_mib * MIB // slots // 2, 1)
     uses_service = settings.extraction_service.host is not None
     return SyncSettings(
         # Operators count lines: an index operation is two of them.
@@ -80,8 +80,9 @@ def engine_settings(settings: Settings) -> SyncSettings:
         bulk_concurrency_max=bulk.max_concurrency,
         text_size_bytes_max=int(text_size * MIB) if text_size else None,
         queue_documents_max=bulk.queue_max_size,
-        queue_size_bytes_max=min(bulk.queue_max_mem_size * MIB, half),
-        download_memory_size_bytes=min(SyncSettings().download_memory_size_bytes, half),
+        queue_size_bytes_max=min(bulk.queue_max_mem_size * MIB, memory_bytes),
+        download_memory_size_bytes=memory_bytes,
+        memory_reserve_bytes=memory_bytes // slots // 4,
         log_operations=bulk.enable_operations_logging,
         downloads_max=bulk.concurrent_downloads,
         attachment_characters_max=settings.callboard.text_extraction.characters,

@@ -307,6 +307,7 @@ class JobTask(Task):
                         content_store=content_store,
                         settings=engine_settings(state.settings),
                         extractor=state.extractor,
+                        budget=state.memory,
                         worker_hostname=state.worker,
                         stop=state.stopping,
                         on_progress=ProgressLog(log, lambda: state.settings.elasticsearch.bulk.display_every),

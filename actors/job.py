@@ -25,7 +25,7 @@ from ..protocol.filtering import InvalidRules
 from ..protocol.jobs import Counts
 from ..protocol.pausing import PAUSED
 from ..protocol.store import NotFound, Store, StoreError
-from ..runtime import monotonic, now
+from ..runtime import Budget, monotonic, now
 from ..sources.source import Source, SourceContext
 from .job_plan import JobFailed, plan_of, rules_of, source_of
 from .journal.endings import ending
@@ -69,6 +69,7 @@ async def run_job(
     content_store: Store | None = None,
     settings: SyncSettings | None = None,
     extractor: Any = None,
+    budget: Budget | None = None,
     worker_hostname: str | None = None,
     stop: trio.Event | None = None,
     if_interrupted: Literal["suspend", "cancel"] = "suspend",
@@ -77,7 +78,7 @@ async def run_job(
 ) -> SyncReport:
     """Claim a pending or suspended job, do its work, and write how it ended into the job and its connector.
 
-    `content_store` writes documents with the connector's own key; by default everything goes through `store`. Set `stop` to
+    `budget` bounds the memory of all jobs that share it; by default the job has one of its own. `content_store` writes documents with the connector's own key; by default everything goes through `store`. Set `stop` to
     end the job early: it is then suspended, or canceled if `if_interrupted` says so. Cancelled: the same, within seconds.
     `notes` are sentences that the job's document and report shall carry beside their own.
     Raises `TransitionRefused` if the job cannot be claimed or its connector runs another one, and `StoreError` before the
@@ -115,6 +116,7 @@ async def run_job(
         settings=settings,
         make_source=make_source or source_of,
         extractor=extractor,
+        budget=budget,
         stop=stop,
         if_interrupted=if_interrupted,
         on_progress=on_progress,
@@ -198,6 +200,7 @@ class _RunningJob:
         settings: SyncSettings,
         make_source: MakeSource,
         extractor: Any,
+        budget: Budget | None,
         stop: trio.Event | None,
         if_interrupted: Literal["suspend", "cancel"],
         on_progress: Callable[[ProgressEvent], None] | None,
@@ -206,6 +209,7 @@ class _RunningJob:
         self._store, self._content_store, self._mine, self._connector = store, content_store, mine, connector
         self._goes_on = goes_on
         self._settings, self._make_source, self._extractor = settings, make_source, extractor
+        self._budget = budget
         self._stop, self._if_interrupted, self._on_progress = stop, if_interrupted, on_progress
         self._run: SyncRun | None = None
         self._ending = _Ending()
@@ -283,6 +287,7 @@ class _RunningJob:
                 extractor=self._extractor,
                 on_progress=self._on_progress,
                 own_store=self._store,
+                budget=self._budget,
             )
             await self._run.run()
         return _Outcome("completed")

@@ -27,6 +27,7 @@ import trio
 from ..protocol.store import Store, open_store
 from ..runtime import (
     Backoff,
+    Budget,
     ChildSpec,
     Event,
     FaultPlan,
@@ -61,6 +62,7 @@ from .preflight import Finding, preflight
 from .reminding import RehearsalReminder
 from .scheduler import FOR_EVER, Scheduler, TooManyProblems
 from .service_state import ACTIONS, Action, ServiceEvent, ServiceState
+from .sync.settings import MIB
 from .worker_name import own_name
 
 log = structlog.get_logger(__name__)
@@ -245,6 +247,8 @@ async def _open_on_trio(
             own_classes=dict(sources or {}),
             extractor=extractor,
             checks=trio.CapacityLimiter(ready.service.max_concurrent_scheduling_tasks),
+            # Half of it is for the reserves, also of jobs that have not begun: one that hangs never takes theirs.
+            memory=Budget(ready.callboard.sync.memory_mib * MIB, ready.callboard.sync.memory_mib * MIB // 2),
             on_event=on_event,
             rehearsal=rehearsal,
         )

@@ -11,7 +11,7 @@ import trio
 
 from ..protocol import Connector, SyncJob
 from ..protocol.store import Licence, Store
-from ..runtime import blocking, monotonic, now
+from ..runtime import Budget, blocking, monotonic, now
 from ..sources.errors import ConfigurationError
 from ..sources.registry import source_class
 from ..sources.source import Source
@@ -64,6 +64,8 @@ class ServiceState:
     own_classes: Mapping[str, type[Source[Any]]]
     extractor: Any
     checks: trio.CapacityLimiter
+    memory: Budget
+    """For everything that the jobs of this service have on its way."""
     on_event: Callable[[ServiceEvent], None] | None = None
     stopping: trio.Event = attrs.field(factory=trio.Event)
     """Set once the service ends: running jobs suspend themselves, nothing new begins."""

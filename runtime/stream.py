@@ -203,21 +203,29 @@ class StreamSender(Generic[T]):
         self._channel = channel
         self._is_finished = False
 
-    async def send(self, items: Sequence[T], size_bytes: int = 0) -> None:
+    async def send(self, items: Sequence[T], size_bytes: int = 0, grant: Grant | None = None) -> None:
         """Send a batch; wait while the stream is full or the bytes are not free. Raises `StreamClosed`.
 
-        Cancelled while waiting: the batch was not sent.
+        Whoever holds the bytes already hands them over with `grant`: they go with the batch, and are released when it is settled or
+        could not be sent. Cancelled while waiting: the batch was not sent.
         """
         self._assert_open()
         stream = self._stream
-        if stream._faults is None:
-            await self._send(items, size_bytes)
-        else:
-            await stream._faults.around("send", stream._faults.path_here(), stream.name, self._send, items, size_bytes)
+        try:
+            if stream._faults is None:
+                await self._send(items, size_bytes, grant)
+            else:
+                here = stream._faults.path_here()
+                await stream._faults.around("send", here, stream.name, self._send, items, size_bytes, grant)
+        except BaseException:
+            if grant is not None:
+                grant.release()
+            raise
 
-    async def _send(self, items: Sequence[T], size_bytes: int) -> None:
+    async def _send(self, items: Sequence[T], size_bytes: int, grant: Grant | None) -> None:
         stream = self._stream
-        grant = None if stream._budget is None else await stream._budget.take(size_bytes)
+        if grant is None and stream._budget is not None:
+            grant = await stream._budget.take(size_bytes)
         batch = Batch(stream, items, size_bytes, grant)
         # The place is taken before the batch can be received, so that a fast receiver never settles what is not there.
         stream._marks.append(batch)

@@ -44,7 +44,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("callboard_retries_total", "counter", "Requests sent again, by what they were.", ("what",)),
     Metric("callboard_bulk_concurrency", "gauge", "Bulk requests that a job may have under way now (adaptive).", ("job",)),
     Metric("callboard_queued_documents", "gauge", "Documents handed to the sink and not answered yet.", ("job",)),
-    Metric("callboard_budget_bytes", "gauge", "Bytes that may be on their way at once, by budget (queue, downloads, extraction), over all jobs.", ("budget",)),
+    Metric("callboard_budget_bytes", "gauge", "Bytes that may be on their way at once, by budget (documents, extraction), over all jobs.", ("budget",)),
     Metric("callboard_budget_held_bytes", "gauge", "Bytes of the budget that are held now.", ("budget",)),
     Metric("callboard_budget_waiting", "gauge", "How many wait for bytes of the budget.", ("budget",)),
     Metric("callboard_content_total", "counter", "Contents read and extracted, by outcome.", ("outcome",)),
@@ -143,26 +143,20 @@ def _read(state: Any, tree: TreeNode) -> Iterator[tuple[tuple[str, Labels], floa
         progress = run.progress()
         yield ("callboard_bulk_concurrency", (job_id,)), progress.concurrency
         yield ("callboard_queued_documents", (job_id,)), progress.queued
-    for name, budgets in _budgets(state).items():
-        yield ("callboard_budget_bytes", (name,)), sum(one.size_bytes for one in budgets)
-        yield ("callboard_budget_held_bytes", (name,)), sum(one.held_bytes for one in budgets)
-        yield ("callboard_budget_waiting", (name,)), sum(one.waiting for one in budgets)
+    for name, budget in _budgets(state).items():
+        yield ("callboard_budget_bytes", (name,)), budget.size_bytes
+        yield ("callboard_budget_held_bytes", (name,)), budget.held_bytes
+        yield ("callboard_budget_waiting", (name,)), budget.waiting
     for path, node in _walk(tree, ""):
         yield ("callboard_actor_mailbox", (path,)), node.waiting
         yield ("callboard_actor_busy_seconds_total", (path,)), node.busy_s
         yield ("callboard_actor_restarts_total", (path,)), node.restarts
 
 
-def _budgets(state: Any) -> dict[str, list[Budget]]:
-    """The byte budgets of all jobs that run, and that of the extraction, which they share."""
-    found: dict[str, list[Budget]] = {"queue": [], "downloads": [], "extraction": []}
-    for run in list(state.teller.runs.values()):
-        for name, budget in run.budgets.items():
-            found[name].append(budget)
-    shared = getattr(state.extractor, "budget", None)
-    if shared is not None:
-        found["extraction"].append(shared)
-    return found
+def _budgets(state: Any) -> dict[str, Budget]:
+    """The byte budgets that all jobs share: of their documents, and of the extraction."""
+    extraction = getattr(state.extractor, "budget", None)
+    return {"documents": state.memory} | ({"extraction": extraction} if extraction is not None else {})
 
 
 def _walk(node: TreeNode, above: str) -> Iterator[tuple[str, TreeNode]]:

@@ -9,7 +9,6 @@ import structlog
 import trio
 
 from ...runtime import new_id
-from ...runtime.budget import Budget
 from ...runtime.stream import Stream
 from ..journal.events import (
     DeletionsBegun,
@@ -116,7 +115,7 @@ class Deleting:
 
     async def _send_deletes(self, listed: Listed) -> None:
         settings = self._work.settings
-        stream: Stream[Operations] = Stream("deletions", 2, Budget(settings.queue_size_bytes_max).holder("deletions"))
+        stream: Stream[Operations] = Stream("deletions", 2, self._work.queue_bytes)
         progress = self._work.deletions
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._sink.pump, stream)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import structlog
 import trio
 
 from ...runtime import monotonic
-from ...runtime.budget import Budget
+from ...runtime.budget import Grant, Holder
 from ...runtime.stream import Stream, StreamSender
 from ...sources.errors import SourceError
 from ...sources.source import ContentRef
@@ -41,12 +41,12 @@ class Downloads:
 
     def __init__(self, work: Work, preparer: Preparer) -> None:
         self._work, self._preparer = work, preparer
-        self.budget = Budget(work.settings.download_memory_size_bytes)
 
     async def run(self, wanted: Stream[Download], out: Stream[Operations]) -> None:
         """Read everything that is wanted, until the stream ends."""
         workers = self._work.settings.downloads_max or max(1, self._work.source.content_concurrency)
-        memory = self.budget.holder("downloads")
+        memory = self._work.download_bytes
+        assert memory is not None
         async with self._reader() as reader, out.sender() as sender:
             async with trio.open_nursery() as nursery, wanted.receiver() as downloads:
                 limit = trio.Semaphore(workers)
@@ -101,7 +101,7 @@ class Downloads:
         self,
         group: list[Download],
         reader: ContentReader,
-        memory: Any,
+        memory: Holder,
         sender: StreamSender[Operations],
         limit: trio.Semaphore,
         nursery: trio.Nursery,
@@ -113,7 +113,7 @@ class Downloads:
         operations: list[Operation] = []
         size_bytes = 0
         try:
-            async with await memory.take(3 * sum(one.wanted.content.size_bytes or 0 for one in group)):
+            async with await memory.take(3 * sum(one.wanted.content.size_bytes or 0 for one in group)) as held:
                 try:
                     contents = await self._work.source.fetch_small([one.wanted.content for one in group])
                 except SourceError:
@@ -138,7 +138,9 @@ class Downloads:
                         self._work.settings.bulk_documents_max,
                         self._work.settings.bulk_size_bytes_max,
                     ):
-                        await sender.send([Operations(first.partition, first.segment, part, part_bytes)], part_bytes)
+                        # Handed on, not taken anew: whoever waits for bytes must not hold any.
+                        sent = [Operations(first.partition, first.segment, part, part_bytes)]
+                        await sender.send(sent, part_bytes, held.part(part_bytes))
         finally:
             limit.release()
             self._work.downloading.difference_update(one.wanted.id for one in done)
@@ -151,7 +153,7 @@ class Downloads:
         self,
         one: Download,
         reader: ContentReader,
-        memory: Any,
+        memory: Holder,
         sender: StreamSender[Operations],
         limit: trio.Semaphore,
     ) -> None:
@@ -160,7 +162,7 @@ class Downloads:
         more: dict[str, Any] | None = None
         failed = keeps_text = False
         began_s, before = monotonic(), counters.downloads_too_large
-        held = AsyncExitStack()
+        held: Grant | None = None
         try:
             if content.gives == "bytes" and not reader.accepts(content):
                 pass
@@ -168,8 +170,8 @@ class Downloads:
                 counters.downloads_too_large += 1
                 keeps_text = True
             else:
-                # Held until the sink has the document: the bytes, what is made of them, and the payload.
-                await held.enter_async_context(await memory.take(self._memory_of(content, reader)))
+                # Held until the document is made: the bytes and what is made of them; its payload until it is answered.
+                held = await memory.take(self._memory_of(content, reader))
                 try:
                     fetched = await fetch(
                         self._work.source,
@@ -212,9 +214,11 @@ class Downloads:
                 earlier = await self._earlier_text(wanted.id)
             operation = self._preparer.completed(wanted, more, failed=failed, keeps_text=keeps_text, earlier=earlier)
             size_bytes = len(operation.payload)
-            await sender.send([Operations(one.partition, one.segment, [operation], size_bytes)], size_bytes)
+            sent = [Operations(one.partition, one.segment, [operation], size_bytes)]
+            await sender.send(sent, size_bytes, held.part(size_bytes) if held is not None else None)
         finally:
-            await held.aclose()
+            if held is not None:
+                held.release()
             limit.release()
             self._work.downloading.discard(wanted.id)
             self._work.download_ended.unpark_all()

@@ -74,14 +74,15 @@ class SyncRun:
         extractor: Any = None,
         on_progress: Callable[[ProgressEvent], None] | None = None,
         own_store: Store | None = None,
+        budget: Budget | None = None,
     ) -> None:
-        self._work = Work(store, source, plan, settings, extractor, own_store)
+        self._work = Work(store, source, plan, settings, extractor, own_store, budget)
         self._checkpoints = Checkpoints(self._work)
         self._on_progress = on_progress
         self._streams: tuple[Stream[Operations], Stream[Download]] | None = None
         self._sink: Sink | None = None
-        self.budgets: dict[str, Budget] = {}
-        """What bounds the bytes that are on their way, by name, while documents are."""
+        self.budget = self._work.budget
+        """What bounds the bytes that are on their way."""
         self._stage = "elasticsearch"
         self._total: int | None = None
         self._started_s = monotonic()
@@ -158,7 +159,7 @@ class SyncRun:
         Cancelled: what was settled is persisted as far as that takes no longer than a few seconds, and nothing keeps running.
         """
         try:
-            with shown(self), seldom_collecting():
+            with shown(self), seldom_collecting(), self._work.holding():
                 async with trio.open_nursery() as nursery:
                     if self._on_progress is not None:
                         nursery.start_soon(self._tell)
@@ -277,15 +278,11 @@ class SyncRun:
 
     async def _list_and_send(self, preparer: Preparer, sink: Sink) -> None:
         settings = self._work.settings
-        budget = Budget(settings.queue_size_bytes_max)
         batches_max = max(2, settings.queue_documents_max // settings.bulk_documents_max)
-        operations: Stream[Operations] = Stream(
-            "operations", batches_max, budget.holder(self._work.plan.index), senders=2
-        )
+        operations: Stream[Operations] = Stream("operations", batches_max, self._work.queue_bytes, senders=2)
         wanted: Stream[Download] = Stream("downloads", max(2, settings.queue_documents_max // SMALL_FILES_AT_ONCE))
         self._streams = operations, wanted
         downloads = Downloads(self._work, preparer)
-        self.budgets = {"queue": budget, "downloads": downloads.budget}
         async with trio.open_nursery() as nursery:
             nursery.start_soon(sink.pump, operations)
             nursery.start_soon(downloads.run, wanted, operations)

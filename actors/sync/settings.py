@@ -58,6 +58,8 @@ class SyncSettings:
     attachment_characters_max: int | None = attrs.field(default=1_000_000, validator=_optional_positive)
     """How much text the ingest pipeline shall take from a file that is sent to it: as much as is taken when files are read here.
     None: what the pipeline takes by itself, usually 100,000."""
+    memory_reserve_bytes: int = attrs.field(default=0, validator=attrs.validators.ge(0))
+    """Of a budget that jobs share, so much is this job's alone, for the queue and for downloads each."""
     download_memory_size_bytes: int = attrs.field(default=64 * MIB, validator=_positive)
     download_tries_max: int = attrs.field(default=3, validator=_positive)
     partitions_max: int | None = attrs.field(default=None, validator=_optional_positive)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import trio
 
 from ...protocol.store import Store
+from ...runtime.budget import Budget, Holder
 from ...sources.source import Source
 from .dead_letters import DeadLetters
 from .fingerprints import hash64
@@ -35,11 +38,16 @@ class Work:
         settings: SyncSettings,
         extractor: Any = None,
         own_store: Store | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.store, self.source, self.plan, self.settings = store, source, plan, settings
         self.own_store = own_store or store
         """For what Callboard itself remembers: the key of a connector need not reach further than its documents."""
         self.extractor = extractor
+        self.budget = budget or Budget(settings.queue_size_bytes_max + settings.download_memory_size_bytes)
+        """For everything that is on its way: documents that wait for their answer, and content that is being read."""
+        self.queue_bytes: Holder | None = None
+        self.download_bytes: Holder | None = None
         self.counters = Counters()
         self.carried = PartitionCounts()
         """What earlier runs of the same job had settled."""
@@ -93,6 +101,25 @@ class Work:
         if plan.goes_on and not tracks:
             what = "this source" if plan.kind == "full" else f"a sync of this kind ({plan.kind})"
             self.notes.append(f"{what} cannot go on from a checkpoint, so the job started over")
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Take part in the budget while the block runs, with a reserve as far as one is left."""
+        settings, budget = self.settings, self.budget
+        spare = budget.unreserved_bytes // 2
+        holders: list[Holder] = []
+        for name, most in (
+            ("queue", settings.queue_size_bytes_max),
+            ("downloads", settings.download_memory_size_bytes),
+        ):
+            reserve = min(settings.memory_reserve_bytes, spare, most)
+            holders.append(budget.holder(f"{self.plan.index} {name}", reserve, most))
+        self.queue_bytes, self.download_bytes = holders
+        try:
+            yield
+        finally:
+            for holder in holders:
+                holder.close()
 
     @property
     def follows_changes(self) -> bool:

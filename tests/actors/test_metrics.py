@@ -172,13 +172,14 @@ async def test_every_metric_is_moved_by_what_it_counts(autojump_clock: trio.test
     assert amid["callboard_jobs_running"] == 1
     assert amid[f'callboard_queued_documents{{job="{job.id}"}}'] > 0
     assert amid[f'callboard_bulk_concurrency{{job="{job.id}"}}'] >= 1
-    assert amid['callboard_budget_bytes{budget="queue"}'] > amid['callboard_budget_held_bytes{budget="queue"}'] > 0
-    assert amid['callboard_budget_bytes{budget="downloads"}'] > 0
+    assert (
+        amid['callboard_budget_bytes{budget="documents"}'] > amid['callboard_budget_held_bytes{budget="documents"}'] > 0
+    )
     assert amid['callboard_budget_bytes{budget="extraction"}'] > 0
-    assert amid['callboard_budget_waiting{budget="queue"}'] == 0
+    assert amid['callboard_budget_waiting{budget="documents"}'] == 0
     assert 'callboard_connectors{health="ok"}' in amid
     assert after["callboard_jobs_running"] == 0
-    assert after['callboard_budget_held_bytes{budget="queue"}'] == 0
+    assert after['callboard_budget_held_bytes{budget="documents"}'] == 0
     assert after['callboard_jobs_ended_total{status="completed"}'] == 1
     assert after['callboard_documents_total{stage="compared"}'] == 101
     assert after['callboard_documents_total{stage="sent"}'] == 101

@@ -44,7 +44,7 @@ ENGINE: dict[str, tuple[Any, str, Any]] = {
     "callboard.sync.elasticsearch_patience": (12, "patience_s", 12),
     "callboard.sync.share_jobs": (True, "share_jobs", True),
     "callboard.sync.partition_concurrency": (2, "partitions_max", 2),
-    "callboard.sync.memory_mib": (16, "queue_size_bytes_max", 4 * MIB),
+    "callboard.sync.memory_mib": (16, "memory_reserve_bytes", 2 * MIB),
 }
 CONNECTION: dict[str, tuple[Any, str, Any]] = {
     "elasticsearch.request_timeout": (3, "request_timeout_s", 3),
@@ -73,14 +73,13 @@ def test_keys_of_the_connection(key: str) -> None:
     assert getattr(store_target(Settings()), name) != wanted
 
 
-def test_the_memory_of_all_jobs_together_is_bounded() -> None:
-    for slots in (1, 4, 9):
-        settings = read_mapping(
-            {"service.max_concurrent_content_syncs": slots, "callboard.sync.memory_mib": 64}, {}
-        ).settings
-        engine = engine_settings(settings)
-        each = engine.queue_size_bytes_max + engine.download_memory_size_bytes
-        assert each * (slots + 1) <= 64 * MIB
+@pytest.mark.parametrize("slots", [1, 4, 9])
+def test_half_of_the_memory_is_split_into_reserves_and_all_of_it_can_be_one_jobs(slots: int) -> None:
+    engine = engine_settings(
+        read_mapping({"service.max_concurrent_content_syncs": slots, "callboard.sync.memory_mib": 64}, {}).settings
+    )
+    assert engine.download_memory_size_bytes == 64 * MIB
+    assert 30 * MIB <= 2 * engine.memory_reserve_bytes * (slots + 1) <= 32 * MIB
 
 
 def test_keys_without_effect_say_so() -> None:

@@ -641,7 +641,8 @@ async def test_half_a_job_of_a_hundred_partitions_is_not_read_again(store: Store
             )
             with trio.fail_after(20):
                 await half_read.wait()
-            await trio.sleep(0.3)
+            # What is not a full batch is sent after a second.
+            await trio.sleep(1.5)
             stop.set()
         again = ScriptedSource(tables)
         report = await run_job(store, job_id, make_source=lambda *_: again, settings=settings)

@@ -55,6 +55,102 @@ def test_it_never_exceeds_its_size_never_deadlocks_and_all_comes_back(jobs: list
     assert served + gave_up >= sum(len(items) for _, items in jobs)
 
 
+@given(jobs=JOBS, limit=st.integers(1, 120))
+def test_limits_are_kept_and_whoever_is_at_one_holds_up_nobody(jobs: list[Any], limit: int) -> None:
+    budget = Budget(100)
+    served = 0
+
+    async def work(holder: Any, size: int, hold_s: int) -> None:
+        nonlocal served
+        async with await holder.take(size) as grant:
+            assert holder.held_bytes <= limit
+            assert budget.held_bytes <= budget.size_bytes
+            handed_on = grant.part(size // 2)
+            await trio.sleep(hold_s)
+        with handed_on:
+            await trio.sleep(hold_s)
+        served += 1
+
+    async def main() -> None:
+        stuck = budget.holder("stuck", 1, 1)
+        stuck.take_nowait(1)
+        async with trio.open_nursery() as nursery:
+            # Waits for ever, for itself alone.
+            scope = await nursery.start(_waiting_for, stuck)
+            async with trio.open_nursery() as others:
+                for reserve, items in jobs:
+                    spare = min(reserve, limit, max(0, 80 - budget._reserved_bytes))
+                    holder = budget.holder("job", spare, limit)
+                    for size, hold_s, _ in items:
+                        others.start_soon(work, holder, size, hold_s)
+            scope.cancel()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert served == sum(len(items) for _, items in jobs)
+    assert (budget.held_bytes, budget.waiting) == (1, 0)
+
+
+async def _waiting_for(holder: Any, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+    with trio.CancelScope() as scope:
+        task_status.started(scope)
+        await holder.take(1)
+
+
+async def test_small_items_do_not_overtake_a_large_one_of_a_holder_at_its_limit() -> None:
+    budget = Budget(100)
+    holder = budget.holder("one", 0, 48)
+    first = await holder.take(40)
+    order: list[int] = []
+
+    async def take(size: int) -> None:
+        async with await holder.take(size):
+            order.append(size)
+
+    async with trio.open_nursery() as nursery:
+        for size in (45, 5):
+            nursery.start_soon(take, size)
+            await trio.testing.wait_all_tasks_blocked()
+        other = budget.holder("other").take_nowait(50)
+        assert other is not None
+        first.release()
+    assert order == [45, 5]
+
+
+def test_a_part_of_a_grant_outlives_it() -> None:
+    budget = Budget(100)
+    grant = budget.holder("one").take_nowait(30)
+    assert grant is not None
+    part, all_the_rest, nothing = grant.part(10), grant.part(50), grant.part(1)
+    grant.release()
+    assert budget.held_bytes == 30
+    part.release()
+    assert budget.held_bytes == 20
+    all_the_rest.release()
+    nothing.release()
+    assert budget.held_bytes == 0
+    assert grant.part(5).release() is None
+
+
+def test_what_is_set_aside_is_there_for_whoever_comes_late() -> None:
+    budget = Budget(100, 50)
+    greedy = budget.holder("greedy", 10)
+    assert greedy.take_nowait(200) is not None
+    assert (greedy.held_bytes, budget.unreserved_bytes) == (60, 40)
+    late = budget.holder("late", 20)
+    first = late.take_nowait(45)
+    assert first is not None, "who holds nothing is granted any one item, charged as the reserve"
+    assert (late.held_bytes, late.take_nowait(1)) == (20, None)
+    first.release()
+    assert late.take_nowait(20) is not None
+    with pytest.raises(ValueError, match="aside"):
+        Budget(100, 100)
+
+
+def test_a_limit_below_its_reserve_is_refused() -> None:
+    with pytest.raises(ValueError, match="limit"):
+        Budget(100).holder("one", 10, 5)
+
+
 async def test_first_come_first_served_also_for_the_large() -> None:
     budget = Budget(100)
     holders = [budget.holder(str(number)) for number in range(4)]
