@@ -248,6 +248,11 @@ class Holder:
         self._settle_reserve()
         budget._wake()
 
+    def abandon(self) -> None:
+        """Close, and give back what is still held: whoever took it has ended for certain. To release it later is harmless."""
+        self.close()
+        self._give_back(self.held_bytes)
+
     def _settle_reserve(self) -> None:
         # What is still held moves from the reserve to the shared part, and goes back from there.
         budget, kept = self._budget, min(self.held_bytes, self.reserve_bytes)
@@ -264,6 +269,7 @@ class Holder:
 
     def _give_back(self, charged_bytes: int) -> None:
         budget = self._budget
+        charged_bytes = min(charged_bytes, self.held_bytes)  # what an abandoned holder held has been given back already
         over_before = max(0, self.held_bytes - self.reserve_bytes)
         self.held_bytes -= charged_bytes
         budget._held_bytes -= charged_bytes

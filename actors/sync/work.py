@@ -118,8 +118,9 @@ class Work:
         try:
             yield
         finally:
+            # A run that was cut off leaves batches behind that nobody settles; their bytes belong to the other jobs again.
             for holder in holders:
-                holder.close()
+                holder.abandon()
 
     @property
     def follows_changes(self) -> bool:

@@ -252,3 +252,21 @@ async def test_to_close_fails_whoever_waits_and_keeps_what_is_out() -> None:
     grant.release()
     assert budget.held_bytes == 0
     assert budget.holder("next", 100).take_nowait(100) is not None
+
+
+async def test_what_an_abandoned_holder_held_is_free_again_and_late_releases_change_nothing() -> None:
+    budget = Budget(100, 40)
+    gone, other = budget.holder("gone", 20), budget.holder("other", 20)
+    first, second = await gone.take(30), await gone.take(10)
+    part = first.part(5)
+    gone.abandon()
+    assert budget.held_bytes == 0
+    kept = other.take_nowait(60)
+    assert kept is not None
+    for grant in (first, part, second):
+        grant.release()
+    assert budget.held_bytes == 60
+    kept.release()
+    assert (budget.held_bytes, budget.unreserved_bytes) == (0, 20)
+    with pytest.raises(BudgetClosed):
+        await gone.take(1)

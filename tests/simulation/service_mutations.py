@@ -134,6 +134,12 @@ def _grants_more_memory_than_there_is() -> Iterator[None]:
 
 
 @contextmanager
+def _leaves_the_memory_of_a_job_that_was_cut_off() -> Iterator[None]:
+    with patch.object(budget.Holder, "abandon", budget.Holder.close):
+        yield
+
+
+@contextmanager
 def _runs_on_after_its_connector_was_deleted() -> Iterator[None]:
     async def gone(self: Any, connector_id: str) -> None:
         self._plan.forget(connector_id)
@@ -174,13 +180,12 @@ SERVICE_MUTATIONS: Mapping[str, Mutation] = {
             _asks_a_source_that_failed_never_again,
             _keeps_the_memory_of_what_was_written,
             _grants_more_memory_than_there_is,
+            _leaves_the_memory_of_a_job_that_was_cut_off,
             _runs_on_after_its_connector_was_deleted,
         )
     },
     "claims without a lock": MUTATIONS["writes without looking at the sequence number"],
     "claims what another has claimed": MUTATIONS["claims what another has claimed"],
-    "swallows the wish to cancel": MUTATIONS["swallows the wish to cancel"],
     "swallows cancellation": MUTATIONS["swallows cancellation"],
     "takes a document whose file was not read for done": MUTATIONS["takes a document whose file was not read for done"],
-    "takes an interrupted listing for complete": MUTATIONS["takes an interrupted listing for complete"],
 }

@@ -59,7 +59,7 @@ ACTOR_FAULTS: Mapping[str, tuple[inside.Match, inside.Effect, float]] = {
     "keeper canceled": (_KEEPER, inside.Cancel(at_checkpoint=5), 0.6),
     "job torn off": (_JOB, inside.Cancel(at_checkpoint=60), 0.5),
     "batch late": (inside.Match(stream="*", point="send"), inside.Delay(seconds=4), 0.4),
-    "batch crashes": (inside.Match(stream="*", point="send"), inside.Crash(), 0.08),
+    "batch crashes": (inside.Match(stream="*", point="send"), inside.Crash(), 0.6),
     "message lost": (inside.Match(point="mailbox"), inside.Drop(), 0.6),
     "mailbox full": (inside.Match(point="mailbox"), inside.Fill(), 0.6),
     "memory exhausted": (inside.Match(point="budget"), inside.Exhaust(seconds=6), 0.3),
@@ -153,6 +153,11 @@ class Setup:
     queue_size_bytes: int = 4000
     """Memory for what is on its way from a source to the server, in each job."""
     download_memory_size_bytes: int = 6000
+
+    @property
+    def memory_bytes(self) -> int:
+        """What all jobs of a service share."""
+        return self.queue_size_bytes + self.download_memory_size_bytes
 
 
 @attrs.frozen

@@ -32,7 +32,7 @@ from callboard.protocol import connectors as transitions
 from callboard.protocol.configuration import setting
 from callboard.protocol.documents import Features, Flag
 from callboard.protocol.store import Store, StoreError, Target, open_store
-from callboard.runtime import Event, FaultPlan, TreeNode
+from callboard.runtime import Budget, Event, FaultPlan, TreeNode
 from callboard.runtime import open_system as open_actor_system
 from callboard.runtime import seams as runtime_seams
 from callboard.runtime.faults import InjectedFault
@@ -153,9 +153,13 @@ class ServiceWorld:
 
     def __attrs_post_init__(self) -> None:
         self.rng = random.Random(self.plan.seed)
-        self.memory = MemoryWatch(self.complain, on_behalf_of.get)
+        self.memory = MemoryWatch(self.complain, self._owner)
 
     # Bookkeeping
+
+    def _owner(self) -> str | None:
+        process = this_process.get(None)
+        return on_behalf_of.get() or (None if process is None else str(process))
 
     def alive(self) -> list[Shelf]:
         """The shelves whose connectors exist."""
@@ -422,6 +426,7 @@ class ServiceWorld:
         yield patch.object(service, "own_name", lambda: this_process.get())
         yield patch.object(janitor, "started_of", self.processes.get)
         yield patch.object(service, "open_system", self.open_system)
+        yield patch.object(service, "Budget", self.budget)
         yield patch.object(connector_actor, "engine_settings", self.engine_settings)
 
     def engine_settings(self, settings: Settings) -> Any:
@@ -431,7 +436,12 @@ class ServiceWorld:
             engine_settings(settings),
             queue_size_bytes_max=setup.queue_size_bytes,
             download_memory_size_bytes=setup.download_memory_size_bytes,
+            memory_reserve_bytes=setup.memory_bytes // (setup.slots + 1) // 4,
         )
+
+    def budget(self, *_sizes: int) -> Budget:
+        """What the jobs of a service share: as much as one of them may take."""
+        return Budget(self.plan.setup.memory_bytes, self.plan.setup.memory_bytes // 2)
 
     async def _load(self) -> None:
         setup = self.plan.setup
@@ -944,11 +954,13 @@ class ServiceWorld:
         self.seen["memory granted"] += bool(self.memory.grants)
         self.seen["waited for memory"] += bool(self.memory.waited)
         jobs = self.recorder.seen_jobs
+        living = {slot.name for slot in self.slots if slot.running is not None}
 
-        def ended_in_order(job_id: str) -> bool:
-            return jobs[job_id].status == "completed" and len(jobs[job_id].began_s) == 1
+        def must_be_free(owner: str) -> bool:
+            job = jobs.get(owner)
+            return owner in living if job is None else job.status == "completed" and len(job.began_s) == 1
 
-        if left := self.memory.left_over(ended_in_order):
+        if left := self.memory.left_over(must_be_free):
             self.complain(f"nothing runs, and memory is held: {left}")
 
     async def _watch_actors(self) -> None:
