@@ -142,9 +142,11 @@ class AzureBlobStorage(Source[AzureBlobStorageConfig]):
             yield Partition(
                 f"{container}/{folder}", {"container": container, "metadata": metadata, "query": {"prefix": folder}}
             )
-        # What is in no folder, or everything.
+        # What is in no folder, or everything: under different names, for a checkpoint of one would skip parts of the other.
         query = {"delimiter": "/"} if folders else {}
-        yield Partition(container, {"container": container, "metadata": metadata, "query": query})
+        yield Partition(
+            f"{container}/" if folders else container, {"container": container, "metadata": metadata, "query": query}
+        )
 
     async def _folder_pages(self, container: str) -> AsyncGenerator[tuple[list[str], bool], None]:
         query = {"restype": "container", "comp": "list", "maxresults": str(PAGE_BLOBS), "delimiter": "/"}

@@ -209,8 +209,10 @@ class GoogleCloudStorage(Source[GoogleCloudStorageConfig]):
         folders = await folders_of(self._folder_pages(bucket))
         for folder in folders:
             yield Partition(f"{bucket}/{folder}", {"bucket": bucket, "query": {"prefix": folder}})
-        # What is in no folder, or everything.
-        yield Partition(bucket, {"bucket": bucket, "query": {"delimiter": "/"} if folders else {}})
+        # What is in no folder, or everything: under different names, for a checkpoint of one would skip parts of the other.
+        yield Partition(
+            f"{bucket}/" if folders else bucket, {"bucket": bucket, "query": {"delimiter": "/"} if folders else {}}
+        )
 
     async def _folder_pages(self, bucket: str) -> AsyncGenerator[tuple[list[str], bool], None]:
         asked = {"maxResults": str(PAGE_OBJECTS), "delimiter": "/", "fields": "nextPageToken,prefixes"}

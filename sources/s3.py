@@ -140,8 +140,10 @@ class S3(Source[S3Config]):
             folders = await folders_of(self._folder_pages(bucket))
             for folder in folders:
                 yield Partition(f"{bucket}/{folder}", {"bucket": bucket, "prefix": folder})
-            # What is in no folder, or everything.
-            yield Partition(bucket, {"bucket": bucket, "delimiter": "/" if folders else ""})
+            # What is in no folder, or everything: under different names, for a checkpoint of one would skip parts of the other.
+            yield Partition(
+                f"{bucket}/" if folders else bucket, {"bucket": bucket, "delimiter": "/" if folders else ""}
+            )
 
     async def _folder_pages(self, bucket: str) -> AsyncGenerator[tuple[list[str], bool], None]:
         query = {"list-type": "2", "max-keys": str(PAGE_KEYS_MAX), "encoding-type": "url", "delimiter": "/"}

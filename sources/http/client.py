@@ -30,10 +30,12 @@ from ..errors import (
     UnexpectedAnswer,
 )
 from ..waiting import tell_wait
-from .limits import TokenBucket, quota_of, shared_bucket
+from .limits import TokenBucket, quota_of, shared_bucket, whole_number
 
 READ_SIZE_BYTES: Final = 262_144
 RETRY_AFTER_S_MAX: Final = 3600.0
+TOLD_FROM_S: Final = 30.0
+"""Waits for a quota are told from here on; shorter ones are the usual pace."""
 SECONDARY_LIMIT_S: Final = 60.0
 """How long to stay away after a limit on bursts that names no time."""
 
@@ -112,13 +114,18 @@ def _said(body: bytes) -> str:
 def _retry_after_s(headers: Mapping[str, str], at_epoch_s: float) -> float | None:
     value = headers.get("retry-after")
     if value is None:
-        reset = headers.get("x-ratelimit-reset", "")
-        return min(RETRY_AFTER_S_MAX, max(0.0, float(reset) - at_epoch_s)) if reset.isdigit() else None
+        reset = whole_number(headers.get("x-ratelimit-reset", ""))
+        return None if reset is None else min(RETRY_AFTER_S_MAX, max(0.0, reset - at_epoch_s))
     try:
         return min(RETRY_AFTER_S_MAX, max(0.0, float(value)))
     except ValueError:
         moment = email.utils.parsedate_tz(value)
-        return None if moment is None else min(RETRY_AFTER_S_MAX, max(0.0, email.utils.mktime_tz(moment) - at_epoch_s))
+        try:
+            left_s = None if moment is None else email.utils.mktime_tz(moment) - at_epoch_s
+        except (ValueError, OverflowError):
+            # A date that no calendar has.
+            return None
+        return None if left_s is None else min(RETRY_AFTER_S_MAX, max(0.0, left_s))
 
 
 class Redirected(UnexpectedAnswer):
@@ -187,6 +194,9 @@ class HttpClient:
         attempt = 0
         while True:
             attempt += 1
+            if attempt == 1 and (wait_s := self.bucket.wait_s()) >= TOLD_FROM_S:
+                spent = Throttled(f"{self._settings.name} grants no more requests until then.", wait_s)
+                tell_wait(self._settings.name, spent, wait_s=wait_s, attempt=attempt)
             taken_s = await self.bucket.take()
             try:
                 answer, wrong = await self._send_once(method, url, options)
@@ -202,7 +212,9 @@ class HttpClient:
                 raise wrong
             if isinstance(wrong, Throttled) and wrong.retry_after_s is not None:
                 # The bucket holds everybody back until then.
-                tell_wait(self._settings.name, wrong, wait_s=wrong.retry_after_s, attempt=attempt)
+                held_s = self.bucket.wait_s()
+                wait_s = held_s if held_s >= wrong.retry_after_s + TOLD_FROM_S else wrong.retry_after_s
+                tell_wait(self._settings.name, wrong, wait_s=wait_s, attempt=attempt)
                 continue
             pause_s = retries.pause_s(attempt, random().random())
             tell_wait(self._settings.name, wrong, wait_s=pause_s, attempt=attempt)

@@ -27,6 +27,8 @@ UNKNOWN_PER_SECOND = 100.0
 HOLD_S = 1.0
 """How long nobody asks a host that refuses without saying for how long."""
 QUOTAS_MAX = 16
+QUOTA_S_MAX = 3600.0
+"""After so long a host is asked again, whatever it said: its clock or ours may be wrong."""
 
 
 @attrs.frozen
@@ -45,16 +47,21 @@ def quota_of(headers: Mapping[str, str], at_epoch_s: float) -> Quota | None:
     """Read the quota that an answer tells of, None if it tells of none.
 
     `X-RateLimit-*` is what most services say, `RateLimit-*` the draft of the IETF. The reset is given in seconds from now, in
-    seconds since 1970, or as a date.
+    seconds or milliseconds since 1970, or as a date. What makes no sense is passed over.
     """
     for prefix in ("x-ratelimit-", "ratelimit-"):
-        remaining, reset = headers.get(f"{prefix}remaining", ""), headers.get(f"{prefix}reset", "")
-        left_s = _seconds_until(reset, at_epoch_s)
-        if remaining.isdigit() and left_s is not None:
-            limit = headers.get(f"{prefix}limit", "").split(",")[0].strip()
+        remaining = whole_number(headers.get(f"{prefix}remaining", ""))
+        left_s = _seconds_until(headers.get(f"{prefix}reset", ""), at_epoch_s)
+        if remaining is not None and left_s is not None:
+            limit = whole_number(headers.get(f"{prefix}limit", "").split(",")[0].strip())
             resource = headers.get(f"{prefix}resource", "")
-            return Quota(int(remaining), left_s, int(limit) if limit.isdigit() else None, resource)
+            return Quota(remaining, min(left_s, QUOTA_S_MAX), limit, resource)
     return None
+
+
+def whole_number(text: str) -> int | None:
+    """Read a number from a header; None if it is none, or longer than any count."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 def _seconds_until(reset: str, at_epoch_s: float) -> float | None:
@@ -65,9 +72,11 @@ def _seconds_until(reset: str, at_epoch_s: float) -> float | None:
             moment = datetime.fromisoformat(reset)
         except ValueError:
             return None
-        number = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - at_epoch_s)
     if not math.isfinite(number) or number < 0:
         return None
+    if number > 1e11:
+        number /= 1000
     return max(0.0, number - at_epoch_s) if number > 1e9 else number
 
 
@@ -118,6 +127,10 @@ class TokenBucket:
             self._tokens -= 1
             self._count(moment_s)
             return moment_s
+
+    def wait_s(self) -> float:
+        """How long the next one waits at least."""
+        return max(0.0, self._wait_s(monotonic()))
 
     def _count(self, moment_s: float) -> None:
         self._taken += 1

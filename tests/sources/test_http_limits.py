@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from callboard.sources.errors import Throttled
 from callboard.sources.http import HttpSettings, Quota, Retries, TokenBucket, open_http, quota_of, shared_bucket
+from callboard.sources.waiting import Wait, heard_by
 
 EPOCH_S = 1_800_000_000.0
 
@@ -144,3 +146,43 @@ def test_quotas_are_read_in_every_form(headers: dict[str, str], expected: Quota 
 def test_nonsense_in_headers_is_no_quota_and_no_error(headers: dict[str, str]) -> None:
     quota = quota_of(headers, EPOCH_S)
     assert quota is None or (quota.remaining >= 0 and math.isfinite(quota.left_s))
+
+
+@pytest.mark.parametrize("remaining", ["\u00b2", "9" * 5000, "-1", "none", ""])
+def test_a_quota_that_is_no_number_is_passed_over(remaining: str) -> None:
+    assert quota_of({"x-ratelimit-remaining": remaining, "x-ratelimit-reset": "5"}, EPOCH_S) is None
+
+
+@pytest.mark.parametrize(
+    ("reset", "left_s"),
+    [(str(int(EPOCH_S + 20) * 1000), 20.0), ("99999999999", 3600.0), ("9" * 17, 3600.0), ("9999-12-31", 3600.0)],
+)
+def test_no_reset_closes_a_host_for_longer_than_an_hour(reset: str, left_s: float) -> None:
+    quota = quota_of({"x-ratelimit-remaining": "0", "x-ratelimit-reset": reset}, EPOCH_S)
+    assert quota is not None
+    assert quota.left_s == left_s
+
+
+@pytest.mark.parametrize("after", ["Mon, 01 Jan 99999 00:00:00 GMT", "\u00b2", "nan", ""])
+async def test_a_refusal_with_a_nonsensical_time_is_a_refusal(autojump_clock: MockClock, after: str) -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(429, headers={"retry-after": after.encode(), "x-ratelimit-reset": "\u00b2".encode()})
+
+    settings = HttpSettings(base_url="http://host", name="Host", retries=Retries(attempts=2))
+    async with open_http(settings, transport=httpx.MockTransport(refuse)) as http:
+        with pytest.raises(Throttled):
+            await http.send("GET", "/page")
+
+
+async def test_a_quota_of_zero_for_ever_is_told_before_every_long_wait(autojump_clock: MockClock) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"x-ratelimit-remaining": "0", "x-ratelimit-reset": "99999999999"})
+
+    waits: list[Wait] = []
+    settings = HttpSettings(base_url="http://host", name="Host")
+    async with open_http(settings, transport=httpx.MockTransport(answer)) as http:
+        with heard_by(waits.append):
+            for _ in range(3):
+                await http.send("GET", "/page")
+    assert [(one.by, round(one.wait_s), one.is_busy) for one in waits] == [("Host", 3600, True)] * 2
+    assert trio.current_time() >= 7200
