@@ -18,6 +18,9 @@ from .conditions import InvalidPlan
 
 R = TypeVar("R", bound=attrs.AttrsInstance)
 
+NUMBER_MAX = 1e15
+"""Larger ones, and what is not a number at all, mean nothing as a time, a size or a count."""
+
 
 def read_seed(content: Mapping[str, Any]) -> int:
     """Return the plan's seed, 0 if it names none. Raises `InvalidPlan`."""
@@ -104,6 +107,8 @@ def _build(cls: type[Any], arguments: Any, where: str, **more: Any) -> Any:
 
 def _assert_type(wanted: Any, value: Any, where: str) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and not abs(value) <= NUMBER_MAX:
+        raise InvalidPlan(f"{where} must be a number of at most {NUMBER_MAX:g}")
     whole = number and float(value).is_integer()
     optional = value is None and wanted in (float | None, int | None)
     fits = {float: number, float | None: number, int: whole, int | None: whole}.get(wanted)

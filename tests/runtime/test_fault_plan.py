@@ -492,3 +492,11 @@ def test_a_plan_is_read_from_plain_data() -> None:
 def test_a_bad_plan_says_what_is_wrong(rule: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidPlan, match=said):
         read_runtime_plan({"rules": [rule]})
+
+
+@pytest.mark.parametrize(
+    "number", [10**400, -(10**400), float("inf"), float("nan"), 1e300], ids=["huge", "negative", "inf", "nan", "1e300"]
+)
+def test_a_number_beyond_all_measure_is_refused_by_its_place(number: float) -> None:
+    with pytest.raises(InvalidPlan, match=r"rules\[0\].every must be a number of at most"):
+        read_runtime_plan({"rules": [{"every": number, "do": "crash"}]})
