@@ -3,6 +3,7 @@
 from .auth import ApiKeyAuth, BasicAuth, BearerAuth, OAuthClientCredentials, OAuthJwtBearer, OAuthRefreshToken
 from .client import HttpClient, HttpSettings, Redirected, Retries, open_http
 from .limits import Quota, TokenBucket, quota_of, shared_bucket
+from .mapping import mapped
 from .pagers import Cursor, NextLink, Offset, PageNumber, Pager, RepeatedPage, ShortListing, linked
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "ShortListing",
     "TokenBucket",
     "linked",
+    "mapped",
     "open_http",
     "quota_of",
     "shared_bucket",
