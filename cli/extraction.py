@@ -42,7 +42,10 @@ def engines(config_file: Path | None, format_: str) -> int:
     for state in choice.engines:
         mark = "->" if state.name == choice.engine else "ok" if state.is_there else "--"
         click.echo(f"{mark}  {state.name:<8}  {state.why}")
-    note(f"Plain text is read here; what is not, by {choice.engine}: {choice.why}.")
+    if choice.engine == "plain":
+        note(f"What is not plain text is not read: {choice.why}.")
+    else:
+        note(f"Plain text is read here; what is not, by {choice.engine}: {choice.why}.")
     return Exit.DONE
 
 

@@ -12,7 +12,7 @@ from .exits import Exit
 from .failures import CommandFailed
 from .faults import announce, faults_option, read_fault_plans
 from .options import Command
-from .terminal import note
+from .terminal import counted, note
 
 if TYPE_CHECKING:
     from ..node.faults import FaultPlans
@@ -81,4 +81,4 @@ async def _stand(url: str, plans: FaultPlans, port: int, ca_certs: Path | None) 
 def _tell(section: str, fired: object) -> None:
     assert isinstance(fired, dict)
     for rule, times in fired.items():
-        note(f"{section} rule {rule}: hit {times:,} times")
+        note(f"{section} rule {rule}: hit {counted(times, 'time')}")

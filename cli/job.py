@@ -43,10 +43,10 @@ def job(context: click.Context) -> None:
 
 
 @click.command(cls=Command)
-@click.option("-i", "connector_id", metavar="CONNECTOR_ID", required=True, help="The connector to sync.")
+@click.option("-i", "--connector-id", metavar="CONNECTOR_ID", required=True, help="The connector to sync.")
 @click.option(
     "-t",
-    "job_type",
+    "--job-type",
     type=click.Choice(JOB_TYPES, case_sensitive=False),
     required=True,
     help="What to sync: everything, what has changed, or who may see what.",

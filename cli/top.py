@@ -71,7 +71,7 @@ def _look(client: Any, url: str) -> dict[str, Any]:
         told = client.get("/api/overview")
     except httpx.HTTPError as exc:
         raise CommandFailed(
-            f"No service answers at {url}: {exc}.",
+            f"No service answers at {url}: {str(exc).partition('] ')[2] or exc}.",
             hint="Set callboard.operations.enabled: true in its configuration, or give its address with --url.",
             code=Exit.UNREACHABLE,
         ) from None

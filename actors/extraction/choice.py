@@ -57,7 +57,13 @@ def engine_choice(settings: ExtractionSettings) -> EngineChoice:
         wanted = next(state for state in engines if state.name == settings.engine)
         if not wanted.is_there:
             raise ExtractionUnavailable(wanted.why)
-        return EngineChoice(wanted.name, f"{wanted.why}; the settings ask for it", engines)
+        asked = "the settings ask for it"
+        why = (
+            f"{asked}, and it reads plain text, HTML and XML only"
+            if wanted.name == "plain"
+            else f"{wanted.why}; {asked}"
+        )
+        return EngineChoice(wanted.name, why, engines)
     first = next(state for state in engines if state.is_there)
     match first.name:
         case "service":

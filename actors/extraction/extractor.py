@@ -260,7 +260,7 @@ def _bounded(found: Extraction, characters_max: int) -> Extraction:
     if not text.isascii():
         text = text.encode("utf-8", "replace").decode("utf-8")
     if truncated:
-        detail = f"Only the first {characters_max:,} characters are kept; the setting is characters_max."
+        detail = f"Only the first {characters_max:,} characters are kept; the limit is the setting `characters`."
         return attrs.evolve(found, status=Status.TRUNCATED, text=text, detail=detail)
     return attrs.evolve(found, text=text)
 

@@ -63,7 +63,7 @@ async def read_plain_text(
     text = _tidy(text[: limits.characters_max])
     metadata = {"Content-Encoding": encoding.removesuffix("-sig")}
     if truncated:
-        detail = f"Only the first {len(text):,} characters are kept; the setting is characters_max."
+        detail = f"Only the first {len(text):,} characters are kept; the limit is the setting `characters`."
         return Extraction(Status.TRUNCATED, text, metadata, detail, ENGINE, size_bytes)
     if not text.strip():
         return Extraction(Status.EMPTY, "", metadata, "", ENGINE, size_bytes)

@@ -104,6 +104,11 @@ def test_unknown_ids_are_one_line(callboard: Any, where: tuple[str, str], create
     callboard("job", "cancel", "no-such-id", "--yes", *where).assert_failed(Exit.NOT_FOUND, "no-such-id")
 
 
+def test_what_is_missing_for_a_job_is_named_in_words(callboard: Any) -> None:
+    callboard("job", "start", "-t", "full").assert_failed(Exit.USAGE, "--connector-id")
+    callboard("job", "start", "-i", "7f3a").assert_failed(Exit.USAGE, "--job-type")
+
+
 def test_a_schedule_says_when_it_fires_next(callboard: Any, where: tuple[str, str], created: dict[str, Any]) -> None:
     done = callboard("connector", "schedule", created["id"], "0 0 2 * * ?", *where)
     assert "next at" in done.out

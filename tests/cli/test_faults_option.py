@@ -83,9 +83,9 @@ def test_a_proxy_stands_in_front_of_a_server_and_counts(callboard: Any, plan: An
     assert "3 documents indexed" in done.out
     err = end(front)
     assert "REHEARSAL: faults are injected on purpose: 2 elasticsearch rules (seed 0), 1 network rule (seed 0)" in err
-    assert "elasticsearch rule 0: hit 1 times" in err
-    assert "elasticsearch rule 1: hit 1 times" in err
-    assert "network rule 0: hit 1 times" in err
+    assert "elasticsearch rule 0: hit 1 time" in err
+    assert "elasticsearch rule 1: hit 1 time" in err
+    assert "network rule 0: hit 1 time" in err
 
 
 def test_a_sync_rehearses_and_says_so_even_if_quiet(callboard: Any, plan: Any, notes: Path, tmp_path: Path) -> None:

@@ -156,6 +156,7 @@ def test_the_choice_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert (fetched.engine, str(jar) in fetched.why) == ("tika", True)
     asked = engine_choice(ExtractionSettings(engine="plain", service_url="http://x"))
     assert (asked.engine, "the settings ask for it" in asked.why) == ("plain", True)
+    assert asked.why == "the settings ask for it, and it reads plain text, HTML and XML only"
     served = engine_choice(ExtractionSettings(service_url="http://x"))
     assert (served.engine, "http://x" in served.why) == ("service", True)
 
