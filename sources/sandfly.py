@@ -9,7 +9,7 @@ with less than it has.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import md5
@@ -23,7 +23,7 @@ import trio
 from ..protocol.configuration import setting
 from ..runtime import now
 from .errors import ConfigurationError, CredentialsError, PermissionDenied, SourceError, UnexpectedAnswer
-from .http import HttpClient, HttpSettings, open_http
+from .http import HttpClient, HttpSettings, mapped, open_http
 from .source import JSON, Checkpoint, Document, Failure, Features, Listing, Partition, Source
 
 PAGE_RESULTS: Final = 999
@@ -159,24 +159,17 @@ class Sandfly(Source[SandflyConfig]):
         if answer.get("more_results"):
             # Nothing is known of how to ask for the rest, and leaving it out would delete it.
             raise UnexpectedAnswer("Sandfly lists more SSH keys than it gives at once. They are left as they are.")
-        for at in range(0, len(listed), KEYS_AT_ONCE):
-            yield await self._keys([entry["id"] for entry in listed[at : at + KEYS_AT_ONCE]])
+        async with aclosing(mapped((entry["id"] for entry in listed), self._key, at_once=KEYS_AT_ONCE)) as found:
+            async for key in found:
+                yield [key]
 
-    async def _keys(self, ids: Sequence[Any]) -> list[Document | Failure]:
-        found: dict[int, Document | Failure] = {}
-
-        async def read(place: int, key_id: Any) -> None:
-            try:
-                found[place] = _ssh_key(await self._json("GET", f"/sshhunter/key/{key_id}"))
-            except CredentialsError:
-                raise
-            except SourceError as error:
-                found[place] = Failure("container", f"SSH key {key_id}", str(error))
-
-        async with trio.open_nursery() as nursery:
-            for place, key_id in enumerate(ids):
-                nursery.start_soon(read, place, key_id)
-        return [found[place] for place in sorted(found)]
+    async def _key(self, key_id: Any) -> Document | Failure:
+        try:
+            return _ssh_key(await self._json("GET", f"/sshhunter/key/{key_id}"))
+        except CredentialsError:
+            raise
+        except SourceError as error:
+            return Failure("container", f"SSH key {key_id}", str(error))
 
     async def _results(self, after: JSON, since: str | None) -> AsyncGenerator[list[Document | Failure], None]:
         while True:
