@@ -61,9 +61,9 @@ NAMES_NOTHING = {
 """These have no id that could be unknown, or take it as "none yet"."""
 
 OTHERS = {
-    *("completion", "config check", "config show", "demo", "doctor", "extract", "extraction fetch-tika", "fault-proxy"),
-    *("extraction-service", "login", "node", "service", "source check", "source describe", "source list"),
-    *("source new", "top"),
+    *("completion", "config check", "config show", "demo", "doctor", "extract", "extraction engines"),
+    *("extraction fetch-tika", "extraction-service", "fault-proxy", "login", "node", "service", "source check"),
+    *("source describe", "source list", "source new", "top"),
 }
 """These need no server, or are tried below in their own way."""
 
