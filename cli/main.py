@@ -69,7 +69,9 @@ SECTIONS = (
             ),
             "config": Entry("config:config", "Look at the configuration of a service without running it."),
             "login": Entry("login:login", "Check credentials and remember them."),
-            "extraction": Entry("extraction:extraction", "See the engines of text extraction, and fetch one."),
+            "extraction": Entry(
+                "extraction:extraction", "See which engines text extraction has on this machine, and fetch one."
+            ),
             "extraction-service": Entry("extraction_service:extraction_service", "Serve text extraction over HTTP."),
             "index": Entry("index:index", "List, empty and delete indices."),
             "doctor": Entry(
