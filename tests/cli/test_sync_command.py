@@ -287,5 +287,5 @@ def test_an_engine_that_a_configuration_file_names_must_be_there(callboard: Any,
     assert max(map(len, bodies)) <= 10, "the limit of the file holds where the node reads attachments, too"
     config.write_text("callboard:\n  text_extraction:\n    engine: service\n")
     refused = callboard("-c", config, *sync)
-    assert refused.code == Exit.LOCAL
+    assert refused.code == Exit.USAGE
     assert "extraction_service.host" in refused.err
