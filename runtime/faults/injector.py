@@ -17,7 +17,6 @@ import trio
 
 from .conditions import Turns
 from .plan import (
-    EFFECT_NAMES,
     Cancel,
     Crash,
     Delay,
@@ -118,7 +117,7 @@ class Injector:
         ]
 
     def _tell(self, rule: Rule, point: str, path: str, what: str) -> bool:
-        effect = EFFECT_NAMES[type(rule.effect)]
+        effect = rule.effect_name
         at_s = trio.current_time() - self._started_s
         injected = Injected(rule=rule.name, effect=effect, point=point, path=path, what=what, at_s=at_s)
         self.happened.append(injected)

@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 import attrs
 
-from .conditions import Conditions, InvalidPlan
-from .reading import meant, only, read_rules, read_seed
+from .conditions import InvalidPlan
+from .reading import meant
+from .rules import PlacedRule, named, read_placed_rules
 
 POINTS: Final = ("connection", "bytes", "time")
 DIRECTIONS: Final = ("both", "request", "response")
@@ -145,30 +146,20 @@ EFFECTS: Final[Mapping[str, type[Any]]] = {
     "lose_response": LoseResponse,
     "restart": Restart,
 }
-EFFECT_NAMES: Final[Mapping[type[Any], str]] = {effect: name for name, effect in EFFECTS.items()}
 
 
 @attrs.frozen(kw_only=True)
-class Rule(Conditions):
+class Rule(PlacedRule):
     """One thing that goes wrong. Raises `InvalidPlan` if its effect cannot happen at its point."""
 
+    effects = EFFECTS
     effect: Effect
     match: Match = Match()
-    name: str = ""
-    """Tells its counts apart; the number in its plan if empty."""
-
-    def __attrs_post_init__(self) -> None:
-        super().__attrs_post_init__()
-        if self.point not in self.effect.points:
-            raise InvalidPlan(
-                f"{EFFECT_NAMES[type(self.effect)]} can happen at {', '.join(self.effect.points)}, not at {self.point}"
-            )
 
     @property
     def point(self) -> str:
-        """Where it fires."""
-        home: str = "bytes" if self.match.contains else self.effect.points[0]
-        return self.match.point or home
+        """Where it fires: at the bytes that are looked for, if there are any."""
+        return self.match.point or ("bytes" if self.match.contains else self.effect.points[0])
 
 
 @attrs.frozen
@@ -180,9 +171,7 @@ class NetworkFaultPlan:
 
     def named(self) -> tuple[Rule, ...]:
         """The rules, each with a name."""
-        return tuple(
-            rule if rule.name else attrs.evolve(rule, name=str(number)) for number, rule in enumerate(self.rules)
-        )
+        return named(self.rules)
 
 
 def read_network_plan(content: Any) -> NetworkFaultPlan:
@@ -196,7 +185,5 @@ def read_network_plan(content: Any) -> NetworkFaultPlan:
 
     Raises `InvalidPlan` naming the rule and the key.
     """
-    if not isinstance(content, Mapping):
-        raise InvalidPlan("network faults are a map with the keys `seed` and `rules`")
-    only(content, {"seed", "rules"}, "the plan")
-    return NetworkFaultPlan(read_rules(content.get("rules"), "rules", Rule, Match, EFFECTS), read_seed(content))
+    rules, seed = read_placed_rules(content, Rule, Match)
+    return NetworkFaultPlan(rules, seed)

@@ -17,8 +17,9 @@ from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import attrs
 
-from .conditions import Conditions, InvalidPlan
-from .reading import meant, only, read_rules, read_seed
+from .conditions import InvalidPlan
+from .reading import meant
+from .rules import PlacedRule, named, read_placed_rules
 
 Point: TypeAlias = Literal["handler", "start", "stop", "mailbox", "send", "receive", "budget", "worker", "time"]
 POINTS: Final[tuple[str, ...]] = (
@@ -207,30 +208,15 @@ EFFECTS: Final[Mapping[str, type[Any]]] = {
     "exhaust": Exhaust,
     "fail_worker": FailWorker,
 }
-EFFECT_NAMES: Final[Mapping[type[Any], str]] = {effect: name for name, effect in EFFECTS.items()}
 
 
 @attrs.frozen(kw_only=True)
-class Rule(Conditions):
+class Rule(PlacedRule):
     """One thing that goes wrong. Raises `InvalidPlan` if its effect cannot happen at its point."""
 
+    effects = EFFECTS
     effect: Effect
     match: Match = Match()
-    name: str = ""
-    """Tells its events and counts apart; the number in its plan if empty."""
-
-    def __attrs_post_init__(self) -> None:
-        super().__attrs_post_init__()
-        if self.point not in self.effect.points:
-            raise InvalidPlan(
-                f"{EFFECT_NAMES[type(self.effect)]} can happen at {', '.join(self.effect.points)}, not at {self.point}"
-            )
-
-    @property
-    def point(self) -> str:
-        """Where it fires."""
-        home: str = self.effect.points[0]
-        return self.match.point or home
 
 
 @attrs.frozen
@@ -242,14 +228,11 @@ class FaultPlan:
 
     def __add__(self, other: FaultPlan) -> FaultPlan:
         """The rules of both, with this plan's seed."""
-        return FaultPlan((*self.named(), *other.named(len(self.rules))), self.seed)
+        return FaultPlan((*self.named(), *named(other.rules, len(self.rules))), self.seed)
 
-    def named(self, first: int = 0) -> tuple[Rule, ...]:
+    def named(self) -> tuple[Rule, ...]:
         """The rules, each with a name."""
-        return tuple(
-            rule if rule.name else attrs.evolve(rule, name=str(number))
-            for number, rule in enumerate(self.rules, start=first)
-        )
+        return named(self.rules)
 
 
 def read_runtime_plan(content: Any) -> FaultPlan:
@@ -262,7 +245,5 @@ def read_runtime_plan(content: Any) -> FaultPlan:
 
     Raises `InvalidPlan` naming the rule and the key.
     """
-    if not isinstance(content, Mapping):
-        raise InvalidPlan("a fault plan is a map with the keys `seed` and `rules`")
-    only(content, {"seed", "rules"}, "the plan")
-    return FaultPlan(read_rules(content.get("rules"), "rules", Rule, Match, EFFECTS), read_seed(content))
+    rules, seed = read_placed_rules(content, Rule, Match)
+    return FaultPlan(rules, seed)

@@ -27,7 +27,7 @@ import trio
 
 from .conditions import Turns
 from .flow import Close, CloseAtAnswer, Flow, GoDown, Hang, Pace, Pass, Step, Wait
-from .network import EFFECT_NAMES, LoseResponse, NetworkFaultPlan, Refuse, Restart, Rule
+from .network import LoseResponse, NetworkFaultPlan, Refuse, Restart, Rule
 
 CONNECTIONS_MAX: Final = 256
 PIECE_BYTES: Final = 16 * 1024
@@ -293,7 +293,7 @@ class FaultProxy:
         self.happened.append(
             InjectedOnWire(
                 rule=armed.rule.name,
-                effect=EFFECT_NAMES[type(armed.rule.effect)],
+                effect=armed.rule.effect_name,
                 point=armed.rule.point,
                 connection=-1 if connection is None else connection.number,
                 direction=direction,
