@@ -27,7 +27,8 @@ from ..sources.errors import SourceError
 from ..sources.source import Source, SourceContext
 from .configured import content_target, engine_settings
 from .job import MakeSource, run_job
-from .journal.events import DraftValidated, JobNotStarted, SchemaKeptUp
+from .journal.events import JobNotStarted
+from .journal.service_events import DraftValidated, SchemaKeptUp
 from .journal.telling import telling
 from .reminding import rehearsal_notes
 from .schedule_plan import Capabilities
@@ -282,6 +283,10 @@ class ProgressLog:
             failed=event.failed,
             waits_for=event.waiting_on,
         )
+
+
+JOB_SHUTDOWN_S = 10.0
+"""How long a job, or help with one, may take to leave what it has done as true when it is to end."""
 
 
 class JobTask(Task):

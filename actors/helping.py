@@ -6,6 +6,7 @@ that nobody lists. They leave at once when the job is asked to end, ends, or cha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -16,10 +17,10 @@ import trio
 from ..protocol import JobStatus, JobType, SyncJob
 from ..protocol import jobs as transitions
 from ..protocol.store import NotFound, Store, StoreError
-from ..runtime import Context, Task, TreeNode
+from ..runtime import ChildSpec, Context, StartFailed, Task, TreeNode, monotonic
 from ..sources.source import SourceContext
 from .configured import engine_settings
-from .connector import content_store_of, source_maker
+from .connector import JOB_SHUTDOWN_S, content_store_of, source_maker
 from .job_plan import plan_of, rules_of
 from .journal.events import HelpBegun, HelpEnded
 from .journal.telling import tell, telling
@@ -29,6 +30,7 @@ from .sync.failing import cause
 from .sync.lease_keeping import shared_jobs
 from .sync.run import SyncRun
 
+LOOK_EVERY_S = 2.0
 HELP_AGAIN_S = 60.0
 """Pause after help that failed: the job itself may well go on without it."""
 
@@ -44,6 +46,65 @@ async def helpable_jobs(store: Store, connector_ids: Collection[str], own: Colle
 def help_key(job_id: str) -> str:
     """The name under which a failed help is remembered, apart from the job itself, which may run here all the same."""
     return f"help {job_id}"
+
+
+class HelpDesk:
+    """Gives the slots that no own job needs to jobs of other services that have partitions nobody lists."""
+
+    def __init__(self, state: ServiceState) -> None:
+        self._state = state
+        self._look_at_s = -math.inf
+
+    @property
+    def _is_open(self) -> bool:
+        shares = self._state.settings.callboard.sync.share_jobs and "sync_content" in self._state.actions
+        return shares and not self._state.stopping.is_set()
+
+    def _free_slots(self) -> int:
+        used = sum(job.job_type.is_content for job in self._state.running.values())
+        return self._state.slots.content - used - len(self._state.helping)
+
+    def pause_s(self) -> float:
+        """Seconds until it makes sense to `offer` help again."""
+        return self._look_at_s - monotonic() if self._is_open and self._free_slots() > 0 else math.inf
+
+    def makes_room(self) -> bool:
+        """Whether a slot is free for an own job; if only help has them all, one help is asked to end. That wakes the scheduler."""
+        if self._free_slots() > 0:
+            return True
+        for _, leave in self._state.helping.values():
+            if not leave.is_set():
+                leave.set()
+                break
+        return False
+
+    async def offer(self, context: Context) -> None:
+        """Help where help is wanted, as far as there are free slots and it is time to look. Raises `StoreError`."""
+        state = self._state
+        if self.pause_s() > 0:
+            return
+        self._look_at_s = monotonic() + LOOK_EVERY_S
+        for job in await helpable_jobs(state.store, list(state.connectors), {*state.running, *state.helping}):
+            if self._free_slots() > 0 and help_key(job.id) not in state.held_now():
+                await self._help(context, job)
+
+    async def _help(self, context: Context, job: SyncJob) -> None:
+        supervisor = context.system.root.child("connectors").child(job.connector.id)
+        if supervisor is None:
+            return
+        leave = self._state.help_begins(job)
+        try:
+            await supervisor.start_child(
+                ChildSpec(
+                    name=f"help-{job.id}",
+                    start=lambda: HelpTask(job, self._state, leave),
+                    restart="temporary",
+                    shutdown_s=JOB_SHUTDOWN_S,
+                )
+            )
+        except StartFailed:
+            # The connector's supervisor is being started again.
+            self._state.help_ends(job)
 
 
 class HelpTask(Task):

@@ -22,24 +22,15 @@ from ..protocol.pausing import Pause, pause_of
 from ..protocol.scheduling import MissedFires
 from ..protocol.store import Conflict, NotFound, StoreError, Unreadable
 from ..runtime import Backoff, ChildSpec, Context, StartFailed, Supervisor, Task, monotonic, now
-from .connector import ConnectorKeeper, JobTask, Seen
-from .helping import HelpTask, help_key, helpable_jobs
-from .journal.events import (
-    ConnectorPaused,
-    ConnectorResumed,
-    FiresMissed,
-    JobWaits,
-    LicenceRefused,
-    ScheduleFired,
-    ScheduleMissed,
-)
+from .connector import JOB_SHUTDOWN_S, ConnectorKeeper, JobTask, Seen
+from .helping import HelpDesk
+from .journal.events import JobWaits, LicenceRefused
+from .journal.service_events import ConnectorPaused, ConnectorResumed, FiresMissed, ScheduleFired, ScheduleMissed
 from .schedule_plan import ACCESS_CONTROL_LICENCE, Capabilities, FirePlan, Offer, look_at, missed_by, offer
 from .service_state import ServiceState
 
 LOOK_PAUSE_S_MIN = 0.05
 AWAY_PAUSE_S_MAX = 60.0
-JOB_SHUTDOWN_S = 10.0
-HELP_LOOK_EVERY_S = 2.0
 READ_PENDING_EVERY_S = 1.0
 """A long queue is not read again for every slot that becomes free; claims tell what has changed meanwhile."""
 TOLD_AFTER_S = 60.0
@@ -95,7 +86,8 @@ class Scheduler(Task):
         self._waits_since: dict[str, float] = {}
         self._pending: list[SyncJob] = []
         self._pending_connectors: dict[str, Connector] = {}
-        self._read_again_s = self._help_at_s = -math.inf
+        self._read_again_s = -math.inf
+        self._help = HelpDesk(state)
 
     async def run(self, context: Context) -> None:
         """Look, start, sleep, for ever. Raises `TooManyProblems`."""
@@ -128,8 +120,7 @@ class Scheduler(Task):
         if self._pending and self._state.was_freed:
             pause_s = min(pause_s, self._read_again_s - monotonic())
             self._state.was_freed = False
-        if self._shares and self._free_slots() > 0:
-            pause_s = min(pause_s, self._help_at_s - monotonic())
+        pause_s = min(pause_s, self._help.pause_s())
         self._state.forget_held()
         until = [held.until_s - monotonic() for held in self._state.held.values()]
         return max(min(pause_s, *until) if until else pause_s, LOOK_PAUSE_S_MIN)
@@ -146,7 +137,7 @@ class Scheduler(Task):
                 if connector is not None:
                     await self._plan_schedules(connector)
         await self._start_jobs()
-        await self._offer_help()
+        await self._help.offer(self._context)
 
     # Connectors
 
@@ -380,59 +371,11 @@ class Scheduler(Task):
         )
         self._state.waiting = {waiting.job.id: waiting for waiting in offered.waiting}
         for job in offered.start:
-            if job.job_type.is_content and not self._has_room_beside_help():
+            if job.job_type.is_content and not self._help.makes_room():
                 continue
             self._pending.remove(job)
             await self._start(job)
         await self._tell_waiting(offered)
-
-    # Help for other services
-
-    def _free_slots(self) -> int:
-        used = sum(job.job_type.is_content for job in self._state.running.values())
-        return self._state.slots.content - used - len(self._state.helping)
-
-    def _has_room_beside_help(self) -> bool:
-        """Whether a slot is free; if only help has them all, one help is asked to end. That wakes us again."""
-        if self._free_slots() > 0:
-            return True
-        for _, leave in self._state.helping.values():
-            if not leave.is_set():
-                leave.set()
-                break
-        return False
-
-    async def _offer_help(self) -> None:
-        """Give slots that no own job needs to jobs of other services that have partitions nobody lists."""
-        state = self._state
-        if not self._shares or self._free_slots() <= 0 or state.stopping.is_set() or monotonic() < self._help_at_s:
-            return
-        self._help_at_s = monotonic() + HELP_LOOK_EVERY_S
-        for job in await helpable_jobs(state.store, list(state.connectors), {*state.running, *state.helping}):
-            if self._free_slots() > 0 and help_key(job.id) not in state.held_now():
-                await self._help(job)
-
-    async def _help(self, job: SyncJob) -> None:
-        supervisor = self._context.system.root.child("connectors").child(job.connector.id)
-        if supervisor is None:
-            return
-        leave = self._state.help_begins(job)
-        try:
-            await supervisor.start_child(
-                ChildSpec(
-                    name=f"help-{job.id}",
-                    start=lambda: HelpTask(job, self._state, leave),
-                    restart="temporary",
-                    shutdown_s=JOB_SHUTDOWN_S,
-                )
-            )
-        except StartFailed:
-            # The connector's supervisor is being started again.
-            self._state.help_ends(job)
-
-    @property
-    def _shares(self) -> bool:
-        return self._state.settings.callboard.sync.share_jobs and "sync_content" in self._state.actions
 
     async def _read_pending(self, kinds: list[JobType]) -> None:
         listed = self._state.store.jobs.pending(list(self._state.connectors), kinds)

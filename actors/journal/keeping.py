@@ -20,17 +20,8 @@ import trio
 from ...protocol.store import NotFound, Store, StoreError
 from ...runtime import Context, Task, new_id, now
 from .entry import KINDS, Entry, Happening, Level, read_entry
-from .events import (
-    BatchesSettled,
-    BulkAnswered,
-    DeadLetter,
-    EntriesDropped,
-    EntriesFolded,
-    PartitionClosed,
-    PartitionOpened,
-    Retried,
-    Throttled,
-)
+from .events import BatchesSettled, BulkAnswered, DeadLetter, PartitionClosed, PartitionOpened, Retried, Throttled
+from .service_events import EntriesDropped, EntriesFolded
 
 JOURNAL_INDEX = ".callboard-journal"
 SETTINGS = {"index": {"hidden": True, "number_of_shards": 1, "auto_expand_replicas": "0-1"}}
@@ -50,6 +41,8 @@ QUEUED_MAX = 10_000
 BATCH_MAX = 500
 WRITE_EVERY_S = 1.0
 FOLD_EVERY_S = 10.0
+JOBS_MAX = 1_000
+"""Of so many jobs at once, entries are folded; what is folded of the one heard of longest ago is then written."""
 PER_KIND_MAX = 200
 """So many entries of a frequent kind one job gets; further ones are counted."""
 LAST_WRITE_S = 2.0
@@ -107,9 +100,13 @@ class Queue:
         self._put(entry)
 
     def _fold(self, entry: Entry) -> _JobFold:
-        fold = self._jobs.get(entry.job_id)
+        fold = self._jobs.pop(entry.job_id, None)
         if fold is None:
-            fold = self._jobs[entry.job_id] = _JobFold(trio.current_time(), entry)
+            if len(self._jobs) >= JOBS_MAX:
+                # A job whose end nobody told of: its service died, or it was taken away.
+                self._end(next(iter(self._jobs.values())).latest)
+            fold = _JobFold(trio.current_time(), entry)
+        self._jobs[entry.job_id] = fold
         fold.latest = entry
         return fold
 

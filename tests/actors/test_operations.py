@@ -13,7 +13,7 @@ import httpx
 import pytest
 import trio
 
-from callboard.actors.journal import Entry, Queue, read_journal, story
+from callboard.actors.journal import KINDS, Entry, Queue, read_journal, story
 from callboard.actors.journal.entry import read_entry
 from callboard.actors.journal.events import (
     BulkAnswered,
@@ -24,8 +24,8 @@ from callboard.actors.journal.events import (
     PartitionClosed,
     PartitionOpened,
     Throttled,
-    listed,
 )
+from callboard.actors.journal.keeping import JOBS_MAX
 from callboard.actors.operations import METRICS, OperationsRefused, check_address
 from callboard.actors.service import open_service
 from callboard.node import open_node
@@ -151,6 +151,15 @@ async def test_requests_and_frequent_kinds_are_folded() -> None:
     assert kinds[-3:] == ["batches_settled", "entries_folded", "job_completed"]
 
 
+async def test_what_is_folded_of_jobs_that_never_end_is_bounded_and_not_lost() -> None:
+    queue = Queue()
+    for number in range(JOBS_MAX + 5):
+        told = BulkAnswered(documents=10, size_bytes=100, seconds=0.1, outcome="ok")
+        queue.offer(attrs.evolve(entry(told), job_id=f"job-{number}"))
+    assert len(queue._jobs) == JOBS_MAX
+    assert [(one.kind, one.job_id) for one in queue.take()] == [("batches_settled", f"job-{at}") for at in range(5)]
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "example.org"])
 def test_others_are_served_only_with_a_token(host: str) -> None:
     with pytest.raises(OperationsRefused):
@@ -160,7 +169,7 @@ def test_others_are_served_only_with_a_token(host: str) -> None:
 
 
 def test_every_kind_says_when_it_is_told() -> None:
-    assert all(kind.when and kind.kind for kind in listed())
+    assert all(kind.when and kind.kind for kind in KINDS.values())
 
 
 def test_every_query_of_the_dashboard_names_a_metric_that_exists() -> None:
@@ -227,7 +236,9 @@ def test_the_terminal_shows_what_runs() -> None:
 
 
 def test_the_written_list_names_every_kind() -> None:
-    assert {kind.kind for kind in listed()} == set(re.findall(r"^\| `(\w+)`", JOURNAL_PAGE.read_text(), re.MULTILINE))
+    assert {kind.kind for kind in KINDS.values()} == set(
+        re.findall(r"^\| `(\w+)`", JOURNAL_PAGE.read_text(), re.MULTILINE)
+    )
 
 
 JOURNAL_PAGE = Path(__file__).parents[2] / "docs" / "journal.md"
