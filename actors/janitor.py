@@ -56,6 +56,8 @@ class Janitor(Task):
         self._own = WorkerName.parse(state.worker)
         self._watched: dict[str, Watched] = {}
         self._ghosts: dict[tuple[str, bool], float] = {}
+        self._deleted: set[str] = set()
+        """Connectors that somebody has deleted and that still have a document. Theirs is nobody's work, so any janitor looks after it."""
         self._orphans_at_s = -math.inf
         self._forgot_at_s = -math.inf
         self._budget = ProblemBudget("janitor", state)
@@ -78,7 +80,10 @@ class Janitor(Task):
     async def look(self) -> None:
         """Look once at all running jobs of this service's connectors, and clean up what is over."""
         own = list(self._state.connectors) or [one.connector_id for one in self._state.settings.connectors]
-        listed = self._state.store.jobs.list(connector_ids=own, statuses=(JobStatus.IN_PROGRESS, JobStatus.CANCELING))
+        looked_after = [*own, *(self._deleted - set(own))]
+        listed = self._state.store.jobs.list(
+            connector_ids=looked_after, statuses=(JobStatus.IN_PROGRESS, JobStatus.CANCELING)
+        )
         async with aclosing(listed):
             running = [job async for job in listed]
         marks = {job.id: _mark(job) for job in running}
@@ -88,7 +93,8 @@ class Janitor(Task):
             if watched is None or watched.mark != marks[job.id]:
                 watched = self._watched[job.id] = Watched(marks[job.id], monotonic())
             if job.id not in self._state.running and await self._is_lost(job, watched):
-                await self._clean(job, self._take_over)
+                is_deleted = job.connector.id in self._deleted and job.connector.id not in self._state.connectors
+                await self._clean(job, self._end_deleted if is_deleted else self._take_over)
         await self._free_ghosts(running)
         if monotonic() - self._orphans_at_s >= self._state.settings.service.job_cleanup_interval:
             self._orphans_at_s = monotonic()
@@ -168,10 +174,12 @@ class Janitor(Task):
                 self._state.wake()
 
     async def _end_orphans(self) -> None:
-        """End running jobs whose connector does not exist at all."""
+        """End running jobs whose connector does not exist at all, and note those that are deleted: their workers may live still."""
         listed = self._state.store.connectors.list(include_deleted=True)
         async with aclosing(listed):
-            known = {str(connector.id) async for connector in listed}
+            deleted = {str(connector.id): connector.deleted async for connector in listed}
+        self._deleted = {connector_id for connector_id, is_deleted in deleted.items() if is_deleted}
+        known = set(deleted)
         known |= set(self._state.failing)  # exists, and cannot be read
         orphaned = self._state.store.jobs.orphaned(known)
         async with aclosing(orphaned):
@@ -183,6 +191,13 @@ class Janitor(Task):
         if await self._state.store.connectors.exists(job.connector.id):
             return
         await self._state.store.jobs.fail_lost(job.id, ORPHANED_ERROR, lambda stored, _: stored.status.is_running)
+        log.warning("job.orphaned", job=job.id, connector=job.connector.id)
+
+    async def _end_deleted(self, job: SyncJob) -> None:
+        """End a job that has lost its worker and whose connector was deleted: nobody would go on with it."""
+        await self._state.store.jobs.fail_lost(
+            job.id, ORPHANED_ERROR, lambda stored, _: stored.status.is_running and _mark(stored) == _mark(job)
+        )
         log.warning("job.orphaned", job=job.id, connector=job.connector.id)
 
 

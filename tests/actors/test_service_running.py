@@ -10,6 +10,7 @@ import attrs
 import pytest
 import trio
 
+from callboard.actors import janitor
 from callboard.actors.configuration import Settings, read_mapping
 from callboard.actors.job import run_job
 from callboard.actors.service import Service, open_service
@@ -27,6 +28,7 @@ from callboard.protocol import (
 )
 from callboard.protocol import connectors as transitions
 from callboard.protocol.configuration import setting
+from callboard.protocol.jobs import Counts
 from callboard.protocol.store import Store, Target, open_store
 from callboard.runtime import TreeNode
 from callboard.sources.errors import Transient
@@ -284,6 +286,30 @@ async def test_an_orphaned_job_ends(app: Any, store: Store) -> None:
         done = await ended(store, job)
     assert done.status is JobStatus.ERROR
     assert "JobOrphaned" in (done.error or "")
+
+
+async def test_a_lost_job_of_a_deleted_connector_ends_and_one_that_is_worked_on_does_not(
+    app: Any, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(janitor, "LEASE_S", 2.0)
+    jobs = {}
+    for name in ("one", "two"):
+        jobs[name] = await store.jobs.claim((await store.jobs.create(await make(store, name))).id, "elsewhere/1-1-00000000")
+        await store.connectors.delete(name)
+    async with service_on(app), trio.open_nursery() as nursery:
+
+        async def work() -> None:
+            while True:
+                await store.jobs.report(jobs["two"], Counts(), {})
+                await trio.sleep(0.3)
+
+        nursery.start_soon(work)
+        done = await ended(store, jobs["one"], 20)
+        alive = await store.jobs.get(jobs["two"].id)
+        nursery.cancel_scope.cancel()
+    assert done.status is JobStatus.ERROR
+    assert "JobOrphaned" in (done.error or "")
+    assert alive.status is JobStatus.IN_PROGRESS
 
 
 async def test_a_job_that_is_over_leaves_the_connector_as_its_end_has_it(app: Any, store: Store) -> None:
