@@ -42,7 +42,7 @@ def pause_of(document: Connector | SyncJob) -> Pause | None:
     """Say who has paused it; None if nobody has. Something that cannot be read counts as a pause: better held than run unasked."""
     own = document.callboard if isinstance(document, Connector) else document.metadata.get(FIELD)
     found = own.get(PAUSED) if isinstance(own, Mapping) else None
-    if not found:
+    if found is None or found is False:
         return None
     facts: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
     try:

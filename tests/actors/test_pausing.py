@@ -22,7 +22,7 @@ from callboard.protocol import JobStatus, Pipeline, Schedule, Scheduling, SyncJo
 from callboard.protocol import connectors as transitions
 from callboard.protocol import jobs as job_transitions
 from callboard.protocol.configuration import setting
-from callboard.protocol.documents import Connector
+from callboard.protocol.documents import Connector, ConnectorId
 from callboard.protocol.pausing import Pause, pause_connector, pause_job, pause_of, resume_connector, resume_job
 from callboard.protocol.store import Store, Target, open_store
 from callboard.runtime import now, simulated_seams
@@ -253,3 +253,15 @@ def test_only_jobs_that_do_not_run_are_held() -> None:
     held = pause_job(waiting, SOMEWHEN, PAGE)
     assert held.metadata["callboard"]["takeovers"] == 2
     assert pause_of(resume_job(held)) is None
+
+
+@pytest.mark.parametrize("written", [True, "yes", 1, [], {}, {"since": "never"}])
+def test_what_cannot_be_read_as_a_pause_holds_all_the_same(written: Any) -> None:
+    connector = Connector(id=ConnectorId("one"), callboard={"paused": written})
+    assert pause_of(connector) is not None
+    assert pause_of(resume_connector(connector)) is None
+
+
+@pytest.mark.parametrize("own", [None, {}, {"paused": None}, {"paused": False}, {"other": 1}, "nonsense"])
+def test_what_says_nothing_of_a_pause_is_none(own: Any) -> None:
+    assert pause_of(Connector(id=ConnectorId("one"), callboard=own)) is None
