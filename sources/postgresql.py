@@ -358,10 +358,10 @@ class _Ahead:
         return rows
 
     async def give_up(self) -> None:
-        """End what was asked for in vain."""
+        """End what was asked for in vain. How it ended is of no interest any more."""
         if self._next is not None:
             self._next.cancel()
-            await asyncio.wait([self._next])
+            await asyncio.gather(self._next, return_exceptions=True)
             self._next = None
 
 
