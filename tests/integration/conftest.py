@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import attrs
 import pytest
@@ -29,6 +32,22 @@ def server_kind(request: pytest.FixtureRequest) -> tuple[str, str | None]:
     if request.param == "elasticsearch":
         return request.param, request.getfixturevalue("elasticsearch_url")
     return request.param, None
+
+
+@pytest.fixture
+def server_url(server_kind: tuple[str, str | None], tmp_path: Path) -> Iterator[str]:
+    """The address of a server that runs as a process: the node's is its own, and ends with the test."""
+    _, url = server_kind
+    if url is not None:
+        yield url
+        return
+    command = [sys.executable, "-m", "callboard", "node", "--port", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as node:
+        try:
+            assert node.stdout is not None
+            yield next(word for word in node.stdout.readline().split() if word.startswith("http://"))
+        finally:
+            node.kill()
 
 
 @pytest.fixture

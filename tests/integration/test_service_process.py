@@ -233,37 +233,24 @@ def until(look: Callable[[], Any], seconds: float = 40) -> Any:
 
 
 def end(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> int:
+    """End a service that runs still; return its exit code."""
+    assert process.poll() is None, "it has ended by itself"
     process.send_signal(number)
-    return process.wait(20)
+    code = process.wait(20)
+    assert number != signal.SIGKILL or code == -signal.SIGKILL
+    return code
 
 
 @pytest.fixture
-def stage(server_kind: tuple[str, str | None], tmp_path: Path) -> Iterator[Stage]:
+def stage(server_url: str, tmp_path: Path) -> Iterator[Stage]:
     (tmp_path / "props_source.py").write_text(SOURCE)
     (tmp_path / "broken_source.py").write_text("raise RuntimeError('the script is torn')\n")
     (tmp_path / "skewed.py").write_text(SKEWED)
-    _, url = server_kind
-    node = None
-    if url is None:
-        node = subprocess.Popen(
-            [sys.executable, "-m", "callboard", "node", "--port", "0"],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert node.stdout is not None
-        url = next(word for word in node.stdout.readline().split() if word.startswith("http://"))
-    stage = Stage(url, tmp_path, f"service-{new_id()[:10]}")
+    stage = Stage(server_url, tmp_path, f"service-{new_id()[:10]}")
     try:
         yield stage
     finally:
-        try:
-            stage.clean()
-        finally:
-            if node is not None:
-                node.kill()
-                node.communicate()
+        stage.clean()
 
 
 def test_the_whole_life_of_jobs(stage: Stage) -> None:

@@ -156,30 +156,13 @@ class Stage:
 
 
 @pytest.fixture
-def stage(server_kind: tuple[str, str | None], tmp_path: Path) -> Iterator[Stage]:
-    _, url = server_kind
-    node = None
-    if url is None:
-        node = subprocess.Popen(
-            [sys.executable, "-m", "callboard", "node", "--port", "0"],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert node.stdout is not None
-        url = next(word for word in node.stdout.readline().split() if word.startswith("http://"))
-    stage = Stage(url, tmp_path, f"shared-{new_id()[:10]}")
+def stage(server_url: str, tmp_path: Path) -> Iterator[Stage]:
+    stage = Stage(server_url, tmp_path, f"shared-{new_id()[:10]}")
     try:
         stage.prepare()
         yield stage
     finally:
-        try:
-            stage.clean()
-        finally:
-            if node is not None:
-                node.kill()
-                node.communicate()
+        stage.clean()
 
 
 def until(look: Callable[[], Any], seconds: float = 60) -> Any:
