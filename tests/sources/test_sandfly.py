@@ -20,7 +20,7 @@ from callboard.sources.errors import (
     UnexpectedAnswer,
 )
 from callboard.sources.sandfly import Sandfly, SandflyConfig
-from callboard.sources.source import Checkpoint, Document, Failure
+from callboard.sources.source import Checkpoint, Document, Failure, Partition
 
 
 @attrs.define
@@ -32,6 +32,7 @@ class Server:
     token: str = "t1"
     page: int = 2
     more_keys: bool = False
+    refuses_keys: bool = False
     broken: httpx.Response | None = None
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -55,6 +56,8 @@ class Server:
             return httpx.Response(200, json={"data": [{"id": 1}, {"id": 2}, {"id": 3}], "more_results": self.more_keys})
         if path.startswith("/sshhunter/key/"):
             number = path.rpartition("/")[2]
+            if self.refuses_keys:
+                return httpx.Response(401)
             if number == "3":
                 return httpx.Response(404)
             return httpx.Response(200, json={"key_value": f"k{number}", "friendly_name": f"key {number}"})
@@ -196,3 +199,11 @@ async def test_keys_that_cannot_be_listed_to_the_end_are_left_alone(server: Serv
 def test_a_form_that_nobody_filled_in_is_refused() -> None:
     with pytest.raises(InvalidConfiguration, match="still holds what the form came with"):
         read_configuration(SandflyConfig, schema_of(SandflyConfig))
+
+
+async def test_credentials_that_are_refused_at_a_key_end_the_listing_as_themselves(server: Server) -> None:
+    server.refuses_keys = True
+    one = source()
+    async with one.session():
+        with pytest.raises(CredentialsError):
+            await items(one.documents(Partition("ssh_keys")))
