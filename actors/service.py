@@ -46,7 +46,8 @@ from .connector import Seen
 from .extraction.configured import configured_extraction
 from .extraction.pool import ExtractionPool
 from .janitor import Janitor
-from .journal.events import (
+from .journal.keeping import JournalTask
+from .journal.service_events import (
     ActorCrashed,
     ActorRestarted,
     FaultInjected,
@@ -56,7 +57,6 @@ from .journal.events import (
     ServiceStopped,
     SupervisorGaveUp,
 )
-from .journal.keeping import JournalTask
 from .operations import Metrics, OperationsRefused, OperationsTask, check_address
 from .preflight import Finding, preflight
 from .reminding import RehearsalReminder

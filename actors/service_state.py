@@ -17,8 +17,8 @@ from ..sources.registry import source_class
 from ..sources.source import Source
 from .configuration import Settings
 from .journal.entry import Happening
-from .journal.events import ConnectorConnected, ConnectorFailed, ConnectorFound, ConnectorGone
 from .journal.keeping import Queue
+from .journal.service_events import ConnectorConnected, ConnectorFailed, ConnectorFound, ConnectorGone
 from .journal.telling import Teller
 from .preflight import NEEDS_NTLM
 from .schedule_plan import Capabilities, Slots, Waiting

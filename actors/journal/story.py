@@ -8,7 +8,8 @@ from datetime import date, datetime, tzinfo
 import attrs
 
 from .entry import Entry, Happening, Level
-from .events import BatchesSettled, DeadLetter, PartitionClosed, PartitionOpened, Retried, Throttled, amount, part, span
+from .events import BatchesSettled, DeadLetter, PartitionClosed, PartitionOpened, Retried, Throttled
+from .words import amount, part, span
 
 FOLDED = (BatchesSettled, Throttled, Retried, DeadLetter, PartitionOpened, PartitionClosed)
 DEAD_LETTERS_NAMED = 3

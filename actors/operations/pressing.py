@@ -12,7 +12,7 @@ from ...protocol.documents import Scheduling
 from ...protocol.pausing import pause_connector, pause_job, pause_of, resume_connector, resume_job
 from ...protocol.store import NotFound
 from ...runtime import System, now
-from ..journal.events import PersonActed
+from ..journal.service_events import PersonActed
 from ..service_state import ServiceState
 from ..sync.dead_letters import replay_dead_letters
 from ..sync.state import confirm_deletions

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...runtime import TreeNode
-from ..journal.events import span
+from ..journal.words import span
 from .layout import Parts, Rendered, panel
 from .markup import Markup, element, foreign, joined
 from .words import chip, count

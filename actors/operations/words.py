@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-from ..journal.events import size as size_of
-from ..journal.events import span
+from ..journal.words import size as size_of
+from ..journal.words import span
 from .markup import Markup, element
 
 LOOKS = {

@@ -8,9 +8,7 @@ from contextlib import aclosing
 import structlog
 import trio
 
-from ..journal.events import (
-    JobResumed,
-)
+from ..journal.events import JobResumed
 from ..journal.telling import tell
 from .failing import cause
 from .fingerprints import hash64

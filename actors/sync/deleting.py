@@ -10,10 +10,7 @@ import trio
 
 from ...runtime import new_id
 from ...runtime.stream import Stream
-from ..journal.events import (
-    DeletionsBegun,
-    DeletionsHeldBack,
-)
+from ..journal.events import DeletionsBegun, DeletionsHeldBack
 from ..journal.telling import tell
 from .batches import batches
 from .checkpoints import Checkpoints

@@ -14,9 +14,7 @@ from ...runtime.budget import Grant, Holder
 from ...runtime.stream import Stream, StreamSender
 from ...sources.errors import SourceError
 from ...sources.source import ContentRef
-from ..journal.events import (
-    ContentRead,
-)
+from ..journal.events import ContentRead
 from ..journal.telling import is_told, tell
 from .batches import batches
 from .content import QUARANTINE, AttachmentReader, ContentFailed, ContentReader, NoText, TextReader, TooLarge, fetch

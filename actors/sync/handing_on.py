@@ -11,9 +11,7 @@ from ...protocol.ids import InvalidDocumentId, document_id
 from ...runtime import monotonic
 from ...runtime.stream import StreamSender
 from ...sources.source import Document, Identity
-from ..journal.events import (
-    PageCompared,
-)
+from ..journal.events import PageCompared
 from ..journal.telling import is_told, tell
 from .batches import batches
 from .failing import engine

@@ -15,12 +15,7 @@ import trio
 from ...protocol.store import StoreError
 from ...runtime import monotonic
 from ...sources.source import Checkpoint, Document, Failure, Identity, Partition
-from ..journal.events import (
-    PartitionBroken,
-    PartitionClosed,
-    PartitionOpened,
-    SourceNotListed,
-)
+from ..journal.events import PartitionBroken, PartitionClosed, PartitionOpened, SourceNotListed
 from ..journal.telling import tell
 from .dead_letters import letter_of
 from .failing import EngineFailed, LeaseGone, SyncFailed, cause

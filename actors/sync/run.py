@@ -24,9 +24,7 @@ from ...runtime import TreeNode, monotonic
 from ...runtime.budget import Budget
 from ...runtime.stream import Stream
 from ...sources.source import Source
-from ..journal.events import (
-    DeadLettersReplayed,
-)
+from ..journal.events import DeadLettersReplayed
 from ..journal.telling import shown, tell
 from .checkpoints import Checkpoints
 from .collecting import seldom_collecting

@@ -13,7 +13,7 @@ import yaml
 
 from callboard import __version__
 from callboard.actors.configuration import ReadResult, Settings
-from callboard.actors.journal.events import listed
+from callboard.actors.journal import KINDS as EVENTS
 from callboard.actors.operations import METRICS
 
 from .conftest import CHECKOUT, DEPLOY, Parse
@@ -199,7 +199,7 @@ def test_every_alert_asks_for_what_is_served_and_names_a_page() -> None:
     alerts = yaml.safe_load((DEPLOY / "alerts.yml").read_text(encoding="utf-8"))["groups"][0]["rules"]
     production = (CHECKOUT / "docs" / "production.md").read_text(encoding="utf-8")
     served = {metric.name: metric for metric in METRICS}
-    kinds = {event.kind for event in listed()}
+    kinds = {event.kind for event in EVENTS.values()}
     for alert in alerts:
         expression = alert["expr"]
         (name,) = re.findall(r"callboard_\w+", expression)
