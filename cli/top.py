@@ -19,9 +19,10 @@ import click
 from .exits import Exit
 from .failures import CommandFailed
 from .options import Command, format_option, read_secret_file
-from .terminal import print_json
+from .terminal import is_terminal, print_json
 
 DEFAULT_URL = "http://127.0.0.1:8089"
+PIPE_WIDTH = 200
 
 
 @click.command(cls=Command)
@@ -56,7 +57,8 @@ def top(url: str, token_file: Path | None, every_s: float, once: bool, format_: 
         if format_ == "json":
             print_json(seen)
             return Exit.DONE
-        console = Console()
+        # A pipe has no width of its own, and what is cut off there is lost.
+        console = Console(width=None if is_terminal() or "COLUMNS" in os.environ else PIPE_WIDTH)
         if once or not console.is_terminal or console.is_dumb_terminal:
             console.print(everything(seen, console.width))
             return Exit.DONE

@@ -271,10 +271,16 @@ def test_ctrl_c_ends_it_in_one_line() -> None:
 def test_without_a_terminal_it_is_shown_once(arguments: tuple[str, ...]) -> None:
     with Service(MANY).serving() as url:
         told = subprocess.run(
-            command("--url", url, *arguments), capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL
+            command("--url", url, *arguments),
+            capture_output=True,
+            text=True,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            env={name: value for name, value in os.environ.items() if name != "COLUMNS"},
         )
     assert "\x1b" not in told.stdout
     assert "Company 499" in told.stdout
+    assert max(map(len, told.stdout.splitlines())) > 100, "a pipe is not as narrow as an old terminal"
 
 
 def test_a_terminal_that_can_do_nothing_gets_plain_text() -> None:
