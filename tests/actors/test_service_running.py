@@ -294,7 +294,9 @@ async def test_a_lost_job_of_a_deleted_connector_ends_and_one_that_is_worked_on_
     monkeypatch.setattr(janitor, "LEASE_S", 2.0)
     jobs = {}
     for name in ("one", "two"):
-        jobs[name] = await store.jobs.claim((await store.jobs.create(await make(store, name))).id, "elsewhere/1-1-00000000")
+        jobs[name] = await store.jobs.claim(
+            (await store.jobs.create(await make(store, name))).id, "elsewhere/1-1-00000000"
+        )
         await store.connectors.delete(name)
     async with service_on(app), trio.open_nursery() as nursery:
 
